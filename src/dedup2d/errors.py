@@ -1,0 +1,228 @@
+"""
+Errors, one root, one stable `code` each.
+
+Every error also derives from the closest builtin. Its message names the input, the
+limit and the next step, and never a path of the server or a stack.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "ConfigurationError",
+    "Dedup2DError",
+    "DrawingNotFoundError",
+    "EmptyFileError",
+    "FileNotStoredError",
+    "FileTooLargeError",
+    "IdempotencyConflictError",
+    "ImageTooLargeError",
+    "IndexVersionError",
+    "InternalError",
+    "InvalidParameterError",
+    "JobNotFoundError",
+    "JobQueueFullError",
+    "JobTimeoutError",
+    "LeaseLostError",
+    "MissingExtraError",
+    "UnreadableDrawingError",
+    "UnsupportedFormatError",
+    "VisionUnavailableError",
+    "WorkerLostError",
+]
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """Untrusted `value` as one short printable line for a message."""
+    text = repr(value) if not isinstance(value, str) else ascii(value)[1:-1]
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+class Dedup2DError(Exception):
+    """Root of all errors that dedup2d raises on purpose."""
+
+    code: ClassVar[str] = "INTERNAL"
+    transient: ClassVar[bool] = False
+    """Whether the same call may succeed later without any change."""
+
+
+class InternalError(Dedup2DError, RuntimeError):
+    """Something failed that should not; the log of the service says what."""
+
+
+class MissingExtraError(Dedup2DError, ImportError):
+    """A part was asked for whose packages are not installed."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        self.extra = extra
+        super().__init__(f'{what} needs an extra that is not installed: pip install "dedup2d[{extra}]"')
+
+
+class ConfigurationError(Dedup2DError, ValueError):
+    """A setting has a value that is not allowed."""
+
+    def __init__(self, name: str, value: Any, allowed: str) -> None:
+        self.name = name
+        super().__init__(f"{name}={shown(value)!s} is not allowed: set it to {allowed}")
+
+
+class InvalidParameterError(Dedup2DError, ValueError):
+    """A parameter of a call has a value that is not allowed."""
+
+    code = "INVALID_PARAMETER"
+
+    def __init__(self, name: str, value: Any, allowed: str) -> None:
+        self.name = name
+        super().__init__(f"{name}={shown(value)} is not allowed: give {allowed}")
+
+
+class IdempotencyConflictError(Dedup2DError, ValueError):
+    """An idempotency key came again with another request."""
+
+    code = "IDEMPOTENCY_CONFLICT"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"Idempotency-Key {shown(key)} was used before with another file or other parameters:"
+            " use a new key for a new request"
+        )
+
+
+class EmptyFileError(Dedup2DError, ValueError):
+    """The file has no bytes."""
+
+    code = "EMPTY_FILE"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{shown(name)} is empty (0 bytes): send the drawing itself")
+
+
+class FileTooLargeError(Dedup2DError, ValueError):
+    """The file has more bytes than allowed."""
+
+    code = "FILE_TOO_LARGE"
+
+    def __init__(self, name: str, limit: int, setting: str = "DEDUP2D_MAX_UPLOAD_BYTES") -> None:
+        self.limit = limit
+        super().__init__(
+            f"{shown(name)} is larger than the limit of {limit:,} bytes:"
+            f" send a smaller file or raise {setting}"
+        )
+
+
+class UnsupportedFormatError(Dedup2DError, ValueError):
+    """The bytes are none of the formats that can be read."""
+
+    code = "UNSUPPORTED_FORMAT"
+
+    def __init__(self, name: str, reason: str = "its content is none of them") -> None:
+        super().__init__(
+            f"{shown(name)} is not a drawing that can be read ({reason}):"
+            " send PNG, JPEG, TIFF, PDF, DXF (also gzipped), DWG or SVG"
+        )
+
+
+class UnreadableDrawingError(Dedup2DError, ValueError):
+    """The file is of a known format but cannot be read, or exceeds a limit of reading."""
+
+    code = "UNREADABLE_DRAWING"
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{shown(name)} cannot be read: {reason}")
+
+
+class ImageTooLargeError(UnreadableDrawingError):
+    """The picture would have more pixels, or expand to more bytes, than allowed."""
+
+    code = "IMAGE_TOO_LARGE"
+
+
+class DrawingNotFoundError(Dedup2DError, LookupError):
+    """The index has no drawing of this id."""
+
+    code = "DRAWING_NOT_FOUND"
+
+    def __init__(self, drawing_id: str) -> None:
+        super().__init__(f"drawing {shown(drawing_id)} is not in the index: list the index to see what is")
+
+
+class IndexVersionError(Dedup2DError, RuntimeError):
+    """The index on disk was written by a newer version."""
+
+
+class FileNotStoredError(Dedup2DError, LookupError):
+    """The file store has no file under this key."""
+
+    code = "FILE_NOT_FOUND"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"no stored file has the key {shown(key)}: it was deleted or never stored")
+
+
+class JobNotFoundError(Dedup2DError, LookupError):
+    """The tenant has no job of this id."""
+
+    code = "JOB_NOT_FOUND"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {shown(job_id)} does not exist or has expired: submit it again")
+
+
+class JobQueueFullError(Dedup2DError, RuntimeError):
+    """No place is free for another job."""
+
+    code = "JOB_QUEUE_FULL"
+    transient = True
+
+    def __init__(self, limit: int, retry_after: float = 5.0, *, per_tenant: bool = False) -> None:
+        self.limit = limit
+        self.retry_after = retry_after
+        whose = "of this tenant " if per_tenant else ""
+        super().__init__(
+            f"all {limit} places {whose}for waiting and running jobs are taken:"
+            f" try again in {retry_after:.0f} s or raise DEDUP2D_ASYNC_MAX_JOBS"
+        )
+
+
+class LeaseLostError(Dedup2DError, RuntimeError):
+    """The caller no longer holds the job: it must stop and write nothing."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} is no longer held by this worker")
+
+
+class JobTimeoutError(Dedup2DError, TimeoutError):
+    """The job took longer than a job may."""
+
+    code = "JOB_TIMEOUT"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the search took longer than {seconds:g} s: try mode=fast, a smaller file,"
+            " or raise DEDUP2D_ASYNC_JOB_TIMEOUT_SECONDS"
+        )
+
+
+class WorkerLostError(Dedup2DError, RuntimeError):
+    """Workers died on the job as often as is allowed."""
+
+    code = "WORKER_LOST"
+
+    def __init__(self, losses: int) -> None:
+        super().__init__(
+            f"the worker was lost {losses} times while running this job:"
+            " the file may crash the reader; see the worker's log"
+        )
+
+
+class VisionUnavailableError(Dedup2DError, ConnectionError):
+    """The vision engine cannot answer now."""
+
+    code = "VISION_UNAVAILABLE"
+    transient = True
+
+    def __init__(self, reason: str, retry_after: float = 5.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"the vision engine cannot answer now ({reason}): try again in {retry_after:.0f} s")

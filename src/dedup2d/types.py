@@ -1,0 +1,419 @@
+"""
+Domain types: what a drawing, a search, a match and a job are.
+
+Times are Unix seconds (float, UTC). Boxes are pixels of the compared raster,
+origin at the top left. All types are frozen; a change makes a new value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from attrs import Attribute, Factory, field, frozen, validators
+
+from dedup2d.errors import InvalidParameterError
+
+__all__ = [
+    "MAX_RESULTS_LIMIT",
+    "AddResult",
+    "Comparison",
+    "DiffRegion",
+    "Drawing",
+    "DrawingFile",
+    "DrawingPage",
+    "Health",
+    "Job",
+    "JobCounts",
+    "JobPage",
+    "JobStatus",
+    "LevelScore",
+    "Match",
+    "Mode",
+    "RebuildResult",
+    "Relation",
+    "SearchParams",
+    "SearchResult",
+    "StoredFile",
+    "Swept",
+    "Timing",
+    "Transform",
+    "Verdict",
+]
+
+MAX_RESULTS_LIMIT = 500
+
+
+class Mode(StrEnum):
+    """How deep a search goes: hashes only, verify the best, verify many."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    PRECISE = "precise"
+
+
+class Verdict(StrEnum):
+    """What a match amounts to under the thresholds of the search."""
+
+    DUPLICATE = "duplicate"
+    SIMILAR = "similar"
+    DIFFERENT = "different"
+
+
+class Relation(StrEnum):
+    """How two drawings are related."""
+
+    EXACT = "exact"
+    IDENTICAL = "identical"
+    REVISION = "revision"
+    PARTIAL = "partial"
+    MIRRORED = "mirrored"
+    VARIANT = "variant"
+    SIMILAR = "similar"
+
+
+class JobStatus(StrEnum):
+    """Where a job is; the last three are final and never change."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED})
+
+
+def _between(low: float, high: float) -> Callable[[Any, Attribute[Any], Any], None]:
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise InvalidParameterError(attribute.name, value, f"a number from {low:g} to {high:g}")
+
+    return check
+
+
+def _mode(value: Any) -> Mode:
+    try:
+        return Mode(value)
+    except ValueError:
+        raise InvalidParameterError("mode", value, "one of " + ", ".join(Mode)) from None
+
+
+@frozen(kw_only=True)
+class SearchParams:
+    """
+    What a search is asked to do.
+
+    Args:
+        mode: `fast` stops after fingerprints, `balanced` verifies the best
+            candidates geometrically, `precise` verifies more of them.
+        max_results: most matches returned, 1 to 500.
+        compute_diff: add a difference picture and regions to the best matches.
+        diff_top_n: how many matches get a difference picture, 0 to 50.
+        enable_ml: use a learned embedding where one is installed.
+        enable_geometric: verify candidates geometrically (L4) unless `fast`.
+        exclude_self: leave out drawings whose file has the query's bytes.
+        duplicate_threshold: least similarity of a `duplicate`, 0 to 1.
+        similar_threshold: least similarity of a `similar`, at most the above.
+
+    Raises:
+        InvalidParameterError: a value is out of its range.
+    """
+
+    mode: Mode = field(default=Mode.BALANCED, converter=_mode)
+    max_results: int = field(
+        default=50, validator=[validators.instance_of(int), _between(1, MAX_RESULTS_LIMIT)]
+    )
+    compute_diff: bool = True
+    diff_top_n: int = field(default=5, validator=_between(0, 50))
+    enable_ml: bool = False
+    enable_geometric: bool = True
+    exclude_self: bool = False
+    duplicate_threshold: float = field(default=0.95, validator=_between(0, 1))
+    similar_threshold: float = field(default=0.80, validator=_between(0, 1))
+
+    def __attrs_post_init__(self) -> None:
+        if self.similar_threshold > self.duplicate_threshold:
+            raise InvalidParameterError(
+                "similar_threshold",
+                self.similar_threshold,
+                f"at most duplicate_threshold ({self.duplicate_threshold:g})",
+            )
+
+
+@frozen(kw_only=True)
+class DrawingFile:
+    """
+    A file handed to a vision client: its name, hash, size and its bytes.
+
+    `open` gives the bytes as chunks and may be called more than once; `path`
+    is set where they already lie in a local file that may be read in place.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    open: Callable[[], AsyncIterator[bytes]]
+    path: Path | None = None
+
+
+@frozen(kw_only=True)
+class StoredFile:
+    """A file in a FileStore. `sha256` is empty where a listing does not know it."""
+
+    key: str
+    size: int
+    created_at: float
+    sha256: str = ""
+
+
+@frozen(kw_only=True)
+class Transform:
+    """
+    How the query lies on the match, in this order: mirror, turn, scale, shift.
+
+    `mirrored` flips left and right; `rotation_degrees` turns counter-clockwise;
+    `scale` is match size over query size; the shift is in pixels of the match's raster.
+    """
+
+    mirrored: bool = False
+    rotation_degrees: float = 0.0
+    scale: float = 1.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+
+
+@frozen(kw_only=True)
+class DiffRegion:
+    """
+    One connected place where two drawings differ.
+
+    The box is in pixels of the match's raster; `area` counts differing pixels;
+    `change` says whether the query added ink there, removed it, or both.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area: int
+    change: str = field(validator=validators.in_(("added", "removed", "changed")))
+
+
+@frozen(kw_only=True)
+class LevelScore:
+    """What one level of the search found: a score 0..1 and its details."""
+
+    score: float
+    details: Mapping[str, float] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Match:
+    """
+    One drawing of the index that answers a search.
+
+    `similarity` and `confidence` are 0..1; `match_level` is the deepest level (1 to 4)
+    that looked at it; `levels` has keys `l1` to `l4`. `page` and `query_page` count from 1.
+    `source` is where the drawing was indexed from (a path), where that is known.
+    """
+
+    drawing_id: str
+    file_hash: str
+    file_name: str
+    similarity: float
+    confidence: float
+    match_level: int
+    verdict: Verdict
+    relation: Relation
+    page: int = 1
+    query_page: int = 1
+    source: str | None = None
+    levels: Mapping[str, LevelScore] = field(factory=dict)
+    transform: Transform | None = None
+    diff_image_base64: str | None = None
+    diff_regions: tuple[DiffRegion, ...] = ()
+
+
+@frozen(kw_only=True)
+class Timing:
+    """Milliseconds spent, as a whole, per level and on reading the query."""
+
+    total_ms: float = 0.0
+    read_ms: float = 0.0
+    l1_ms: float = 0.0
+    l2_ms: float = 0.0
+    l3_ms: float = 0.0
+    l4_ms: float = 0.0
+
+
+@frozen(kw_only=True)
+class SearchResult:
+    """
+    The answer of a search, best match first in both lists.
+
+    `duplicates` and `similar` are the matches by verdict; `total_matches` counts both.
+    `level_stats` says how many drawings each level looked at.
+    """
+
+    success: bool = True
+    total_matches: int = 0
+    duplicates: tuple[Match, ...] = ()
+    similar: tuple[Match, ...] = ()
+    final_level: int = 1
+    timing: Timing = Factory(Timing)
+    level_stats: Mapping[str, int] = field(factory=dict)
+    warnings: tuple[str, ...] = ()
+    file_hash: str = ""
+    pages: int = 1
+    error: str | None = None
+
+
+@frozen(kw_only=True)
+class Comparison:
+    """Two drawings against each other; `diff_png` is the picture of the difference."""
+
+    similarity: float
+    verdict: Verdict
+    relation: Relation
+    levels: Mapping[str, LevelScore] = field(factory=dict)
+    transform: Transform | None = None
+    diff_regions: tuple[DiffRegion, ...] = ()
+    diff_png: bytes | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Drawing:
+    """One sheet in an index."""
+
+    drawing_id: str
+    file_hash: str
+    file_name: str
+    page: int
+    format: str
+    width: int
+    height: int
+    created_at: float
+    sheet: str = ""
+    source: str | None = None
+    metadata: Mapping[str, str] = field(factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class DrawingPage:
+    """One page of a list of drawings, newest first."""
+
+    drawings: tuple[Drawing, ...]
+    total: int
+    next_page_token: str | None = None
+
+
+@frozen(kw_only=True)
+class AddResult:
+    """What adding a file to an index did. `added` is false where it was there already."""
+
+    drawing_id: str
+    file_hash: str
+    drawing_ids: tuple[str, ...]
+    added: bool
+    message: str
+    processing_time_ms: float
+    warnings: tuple[str, ...] = ()
+    success: bool = True
+    s3_key: str | None = None
+
+
+@frozen(kw_only=True)
+class RebuildResult:
+    """What rebuilding an index did."""
+
+    message: str
+    drawings: int
+    success: bool = True
+
+
+@frozen(kw_only=True)
+class Health:
+    """Whether a part can do its work, with details to show an operator."""
+
+    status: str = field(validator=validators.in_(("healthy", "degraded", "unhealthy")))
+    details: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Job:
+    """
+    One asynchronous search.
+
+    `attempts` counts claims, `losses` the claims whose lease ran out. `lease_token` is
+    known to the worker that holds the job and to nobody else. `error_code` and `error`
+    are set when it failed; `last_error` says why a pending job was given back.
+    """
+
+    job_id: str
+    tenant_id: str
+    file_key: str
+    file_name: str
+    file_hash: str
+    file_size: int
+    created_at: float
+    params: SearchParams = Factory(SearchParams)
+    status: JobStatus = JobStatus.PENDING
+    attempts: int = 0
+    losses: int = 0
+    started_at: float | None = None
+    finished_at: float | None = None
+    next_attempt_at: float | None = None
+    expires_at: float | None = None
+    cancel_requested: bool = False
+    progress: str | None = None
+    lease_token: str | None = field(default=None, repr=False)
+    lease_expires_at: float | None = None
+    last_error: str | None = None
+    error_code: str | None = None
+    error: str | None = None
+    result: SearchResult | None = field(default=None, repr=False)
+    idempotency_key: str | None = None
+
+
+@frozen(kw_only=True)
+class JobPage:
+    """One page of a tenant's jobs, newest first, without their results."""
+
+    jobs: tuple[Job, ...]
+    total: int
+    next_page_token: str | None = None
+
+
+@frozen(kw_only=True)
+class JobCounts:
+    """How many jobs wait and run, over all tenants, and since when the oldest waits."""
+
+    pending: int = 0
+    in_progress: int = 0
+    oldest_pending_at: float | None = None
+
+
+@frozen(kw_only=True)
+class Swept:
+    """
+    What a sweep put right.
+
+    `ready` are the ids of jobs to be woken, oldest first; `lost` how many leases had
+    run out; `failed` the jobs that failed for it; `expired` the jobs that were deleted
+    (their files are the caller's to delete).
+    """
+
+    ready: tuple[str, ...] = ()
+    lost: int = 0
+    failed: tuple[Job, ...] = ()
+    expired: tuple[Job, ...] = ()
