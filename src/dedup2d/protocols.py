@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from dedup2d.types import (
     AddResult,
@@ -32,7 +32,7 @@ from dedup2d.types import (
     Swept,
 )
 
-__all__ = ["CallbackSigner", "FileStore", "JobStore", "Progress", "Queue", "VisionClient"]
+__all__ = ["CallbackSigner", "FileStore", "JobStore", "LocalFiles", "Progress", "Queue", "VisionClient"]
 
 Progress = Callable[[str], None]
 """Told the stage that a search has reached; must return at once."""
@@ -168,8 +168,8 @@ class JobStore(Resource, Protocol):
 
         Jobs whose lease has run out (now > `lease_expires_at`) become pending again with
         `losses` one more, or canceled if a cancel was asked for, or failed with `WORKER_LOST`
-        once `losses` reaches *max_losses*. Jobs past `expires_at` are deleted and returned. `ready` are the ids of
-        all jobs that can be claimed now.
+        once `losses` reaches *max_losses*. Jobs past `expires_at` are deleted and returned.
+        `ready` are the ids of all jobs that can be claimed now.
         """
 
     async def counts(self) -> JobCounts:
@@ -222,6 +222,7 @@ class FileStore(Resource, Protocol):
         """
 
 
+@runtime_checkable
 class LocalFiles(Protocol):
     """What a FileStore may offer besides: its files lie on this machine's disk."""
 

@@ -1,0 +1,112 @@
+"""Prometheus metrics: prefix `dedup2d_`, base units, no label that a client can choose."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+from dedup2d.errors import MissingExtraError
+from dedup2d.observe import Observer
+from dedup2d.types import JobCounts, JobStatus
+
+try:
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+except ImportError as error:
+    raise MissingExtraError("http", "exporting metrics") from error
+
+__all__ = ["PrometheusMetrics"]
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_JOB_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+
+class PrometheusMetrics(Observer):
+    """Counts and times what it hears, in a registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = registry or CollectorRegistry()
+        self._submitted = Counter("dedup2d_jobs_submitted", "Jobs admitted", registry=registry)
+        self._refused = Counter(
+            "dedup2d_jobs_queue_full", "Jobs refused because all places were taken", registry=registry
+        )
+        self._finished = Counter(
+            "dedup2d_jobs_finished", "Jobs that became final, by status", ["status"], registry=registry
+        )
+        self._duration = Histogram(
+            "dedup2d_job_duration_seconds",
+            "Time from submission to the final state, by status",
+            ["status"],
+            buckets=_JOB_SECONDS,
+            registry=registry,
+        )
+        self._released = Counter(
+            "dedup2d_jobs_released", "Jobs given back to be run later", registry=registry
+        )
+        self._lost = Counter("dedup2d_job_leases_lost", "Leases that ran out", registry=registry)
+        self._cancels = Counter("dedup2d_job_cancels_requested", "Cancels asked for", registry=registry)
+        self._pending = Gauge("dedup2d_jobs_pending", "Jobs that wait", registry=registry)
+        self._active = Gauge("dedup2d_jobs_active", "Jobs that run", registry=registry)
+        self._oldest = Gauge(
+            "dedup2d_jobs_oldest_pending_seconds",
+            "How long the oldest waiting job has waited",
+            registry=registry,
+        )
+        self._collected = Counter(
+            "dedup2d_gc_files_deleted", "Files without a job that were deleted", registry=registry
+        )
+        self._operations = Counter(
+            "dedup2d_operations",
+            "Calls of a part (vision, files), by operation and outcome",
+            ["part", "operation", "outcome"],
+            registry=registry,
+        )
+        self._operation_seconds = Histogram(
+            "dedup2d_operation_duration_seconds",
+            "Duration of calls of a part (vision, files), by operation",
+            ["part", "operation"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        build = Gauge(
+            "dedup2d_build_info", "Version of dedup2d and of Python", ["version", "python"], registry=registry
+        )
+        build.labels(version("dedup2d"), platform.python_version()).set(1)
+        for status in JobStatus:
+            if status.final:
+                self._finished.labels(status)
+                self._duration.labels(status)
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format 0.0.4."""
+        return generate_latest(self.registry)
+
+    def job_submitted(self) -> None:
+        self._submitted.inc()
+
+    def job_refused(self) -> None:
+        self._refused.inc()
+
+    def job_finished(self, status: JobStatus, seconds: float) -> None:
+        self._finished.labels(status).inc()
+        self._duration.labels(status).observe(seconds)
+
+    def job_released(self) -> None:
+        self._released.inc()
+
+    def leases_lost(self, count: int) -> None:
+        self._lost.inc(count)
+
+    def cancel_requested(self) -> None:
+        self._cancels.inc()
+
+    def jobs_counted(self, counts: JobCounts, now: float) -> None:
+        self._pending.set(counts.pending)
+        self._active.set(counts.in_progress)
+        self._oldest.set(max(0.0, now - counts.oldest_pending_at) if counts.oldest_pending_at else 0.0)
+
+    def files_collected(self, count: int) -> None:
+        self._collected.inc(count)
+
+    def operation(self, part: str, operation: str, outcome: str, seconds: float) -> None:
+        self._operations.labels(part, operation, outcome).inc()
+        self._operation_seconds.labels(part, operation).observe(seconds)
