@@ -319,6 +319,13 @@ class Settings:
                 f"at most half of DEDUP2D_ASYNC_LEASE_SECONDS ({self.lease_seconds:g})",
             )
 
+        if self.file_retention_seconds < self.job_timeout_seconds:
+            raise ConfigurationError(
+                "DEDUP2D_FILE_STORAGE_RETENTION_SECONDS",
+                self.file_retention_seconds,
+                f"at least DEDUP2D_ASYNC_JOB_TIMEOUT_SECONDS ({self.job_timeout_seconds:g})",
+            )
+
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Settings:
         """

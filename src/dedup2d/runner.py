@@ -1,0 +1,327 @@
+"""
+Runs jobs: claims them, keeps their leases, makes them final, and sweeps up after crashes.
+
+The order of steps and what a crash may lose are in docs/jobs.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+from attrs import define, field, frozen
+
+from dedup2d.errors import Dedup2DError, InternalError, JobTimeoutError, LeaseLostError
+from dedup2d.observe import Observer
+from dedup2d.protocols import FileStore, JobStore, LocalFiles, Queue, VisionClient
+from dedup2d.types import DrawingFile, Job, JobStatus, SearchResult
+
+__all__ = ["Runner", "RunnerOptions", "collect_files", "stored_drawing"]
+
+log = logging.getLogger("dedup2d.runner")
+
+_COLLECT_EVERY_SECONDS = 600.0
+_LONGEST_DELAY_SECONDS = 60.0
+
+
+@frozen(kw_only=True)
+class RunnerOptions:
+    """
+    How jobs are run; all times in seconds.
+
+    Args:
+        concurrency: jobs at once, 0 for none.
+        max_losses: leases a job may lose before it fails with `WORKER_LOST`.
+        max_wait_seconds: how long a job may wait for a vision engine that cannot answer.
+        cleanup_on_finish: delete a job's file when the job is final.
+        file_retention_seconds: age from which a file without a live job is collected.
+    """
+
+    concurrency: int = 2
+    lease_seconds: float = 60.0
+    heartbeat_seconds: float = 20.0
+    sweep_seconds: float = 15.0
+    job_timeout_seconds: float = 300.0
+    max_wait_seconds: float = 3600.0
+    ttl_seconds: float = 3600.0
+    max_losses: int = 3
+    cleanup_on_finish: bool = True
+    file_retention_seconds: float = 3600.0
+
+
+def stored_drawing(files: FileStore, key: str, *, name: str, sha256: str, size: int) -> DrawingFile:
+    """Return the file of *key* as a vision client wants it, with a local path if it has one."""
+    path = Path(files.local_path(key)) if isinstance(files, LocalFiles) else None
+    return DrawingFile(name=name, sha256=sha256, size=size, open=lambda: files.open(key), path=path)
+
+
+async def collect_files(jobs: JobStore, files: FileStore, *, older_than: float) -> int:
+    """
+    Delete the files stored before *older_than* (Unix seconds) that no live job needs; count them.
+
+    A file's key ends with the id of its job (or of a direct search, which has none).
+    """
+    deleted, after = 0, ""
+    while page := await files.list(older_than=older_than, after=after):
+        for stored in page:
+            if not await _needed(jobs, stored.key.rpartition("/")[2]):
+                deleted += await files.delete(stored.key)
+        after = page[-1].key
+    return deleted
+
+
+async def _needed(jobs: JobStore, job_id: str) -> bool:
+    try:
+        return not (await jobs.get(job_id)).status.final
+    except LookupError:
+        return False
+
+
+@define(kw_only=True, eq=False)
+class Runner:
+    """Runs the jobs of a JobStore until cancelled, and then gives back those that run."""
+
+    jobs: JobStore
+    files: FileStore
+    queue: Queue
+    vision: VisionClient
+    options: RunnerOptions
+    observer: Observer
+    clock: Callable[[], float]
+    new_id: Callable[[], str]
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    jitter: Callable[[], float] = random.random
+    _beats: dict[str, anyio.Event] = field(factory=dict, init=False)
+
+    async def run(self) -> None:
+        """Run jobs and sweep, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._sweep_forever)
+            tasks.start_soon(self._collect_forever)
+            if self.options.concurrency:
+                await self.queue.consume(self.wake, concurrency=self.options.concurrency)
+
+    def hurry(self, job_id: str) -> None:
+        """Make the job's next heartbeat happen now, if it runs here, so that a cancel is seen."""
+        if beat := self._beats.get(job_id):
+            beat.set()
+
+    async def wake(self, job_id: str) -> None:
+        """Run *job_id* if it can be claimed, then every other job that waits."""
+        wanted: str | None = job_id
+        while True:
+            token = self.new_id()
+            job = await self.jobs.claim(token, lease_seconds=self.options.lease_seconds, job_id=wanted)
+            if job is not None:
+                await self._run(job, token)
+            elif wanted is None:
+                return
+            wanted = None
+
+    async def sweep(self) -> None:
+        """Put right once what crashes and time have done."""
+        swept = await self.jobs.sweep(
+            max_losses=self.options.max_losses, ttl_seconds=self.options.ttl_seconds
+        )
+        if swept.lost:
+            log.warning("leases ran out", extra={"count": swept.lost})
+            self.observer.leases_lost(swept.lost)
+        for job in swept.failed:
+            await self.after_final(job)
+        for job in swept.expired:
+            await self._delete_file(job)
+        for job_id in swept.ready:
+            await self.queue.put(job_id)
+        self.observer.jobs_counted(await self.jobs.counts(), self.clock())
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await self._guarded(self.sweep, "sweep failed; the next one tries again")
+            await self.sleep(self.options.sweep_seconds)
+
+    async def _collect_forever(self) -> None:
+        while True:
+            await self._guarded(self._collect, "collecting files failed; it is tried again later")
+            await self.sleep(_COLLECT_EVERY_SECONDS)
+
+    async def _collect(self) -> None:
+        before = self.clock() - self.options.file_retention_seconds
+        self.observer.files_collected(await collect_files(self.jobs, self.files, older_than=before))
+
+    async def _guarded(self, step: Callable[[], Awaitable[None]], message: str) -> None:
+        try:
+            await step()
+        except Exception:
+            log.exception(message)
+
+    async def _run(self, job: Job, token: str) -> None:
+        log.info("job started", extra={"job_id": job.job_id, "attempt": job.attempts})
+        try:
+            result = await self._search_holding_lease(job, token)
+        except LeaseLostError:
+            log.warning("lost the lease of a job; its work is dropped", extra={"job_id": job.job_id})
+            self.observer.leases_lost(1)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._give_back(job, token, "the worker was stopped")
+            raise
+        except Dedup2DError as error:
+            await self._settle(job, token, error)
+        except Exception:
+            log.exception("job failed unexpectedly", extra={"job_id": job.job_id})
+            await self._settle(
+                job, token, InternalError("the search failed unexpectedly: see the service's log")
+            )
+        else:
+            if result is None:
+                await self._finish(job, token, JobStatus.CANCELED)
+            else:
+                await self._finish(job, token, JobStatus.COMPLETED, result=result)
+
+    async def _search_holding_lease(self, job: Job, token: str) -> SearchResult | None:
+        """Search while heartbeats go on; None when a cancel stopped it."""
+        result: SearchResult | None = None
+        failure: Exception | None = None
+        stages: list[str] = []
+
+        async def search(scope: anyio.CancelScope) -> None:
+            nonlocal result, failure
+            try:
+                result = await self._search(job, stages)
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the task group
+                failure = error
+            scope.cancel()
+
+        async def keep_lease(scope: anyio.CancelScope) -> None:
+            nonlocal failure
+            try:
+                await self._beat_until_canceled(job, token, stages)
+            except LeaseLostError as error:
+                failure = error
+            scope.cancel()
+
+        self._beats[job.job_id] = anyio.Event()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(search, tasks.cancel_scope)
+                tasks.start_soon(keep_lease, tasks.cancel_scope)
+        finally:
+            del self._beats[job.job_id]
+        if failure:
+            raise failure
+        return result
+
+    async def _search(self, job: Job, stages: list[str]) -> SearchResult:
+        drawing = stored_drawing(
+            self.files, job.file_key, name=job.file_name, sha256=job.file_hash, size=job.file_size
+        )
+        try:
+            with (
+                anyio.fail_after(self.options.job_timeout_seconds),
+                self.observer.timed("vision", "search"),
+            ):
+                return await self.vision.search(job.tenant_id, drawing, job.params, progress=stages.append)
+        except TimeoutError as error:
+            if isinstance(error, Dedup2DError):
+                raise
+            raise JobTimeoutError(self.options.job_timeout_seconds) from None
+
+    async def _beat_until_canceled(self, job: Job, token: str, stages: list[str]) -> None:
+        """
+        Renew the lease until a cancel is wanted.
+
+        A store that cannot be reached loses nothing: the next beat tries again, and if the lease
+        runs out meanwhile, `finish` finds out.
+        """
+        while True:
+            with anyio.move_on_after(self.options.heartbeat_seconds):
+                await self._beats[job.job_id].wait()
+            self._beats[job.job_id] = anyio.Event()
+            try:
+                canceled = await self.jobs.heartbeat(
+                    job.job_id,
+                    token,
+                    lease_seconds=self.options.lease_seconds,
+                    progress=stages[-1] if stages else None,
+                )
+            except LeaseLostError:
+                raise
+            except Exception:
+                log.exception("heartbeat failed; the next one tries again", extra={"job_id": job.job_id})
+                continue
+            if canceled:
+                return
+
+    async def _settle(self, job: Job, token: str, error: Dedup2DError) -> None:
+        waited = self.clock() - job.created_at
+        if error.transient and waited < self.options.max_wait_seconds:
+            delay = min(_LONGEST_DELAY_SECONDS, 2.0 ** min(job.attempts, 10)) * (0.5 + self.jitter() / 2)
+            await self._give_back(job, token, str(error), delay_seconds=delay)
+        else:
+            await self._finish(job, token, JobStatus.FAILED, error_code=error.code, error=str(error))
+
+    async def _give_back(self, job: Job, token: str, reason: str, *, delay_seconds: float = 0.0) -> None:
+        try:
+            released = await self.jobs.release(job.job_id, token, delay_seconds=delay_seconds, error=reason)
+        except LeaseLostError:
+            return
+        log.info("job given back", extra={"job_id": job.job_id, "reason": reason, "delay": delay_seconds})
+        if released.status.final:
+            await self.after_final(released)
+        else:
+            self.observer.job_released()
+
+    async def _finish(
+        self,
+        job: Job,
+        token: str,
+        status: JobStatus,
+        *,
+        result: SearchResult | None = None,
+        error_code: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                final = await self.jobs.finish(
+                    job.job_id,
+                    token,
+                    status=status,
+                    ttl_seconds=self.options.ttl_seconds,
+                    result=result,
+                    error_code=error_code,
+                    error=error,
+                )
+        except LeaseLostError:
+            log.warning("lost the lease of a job; its result is dropped", extra={"job_id": job.job_id})
+            self.observer.leases_lost(1)
+            return
+        await self.after_final(final)
+
+    async def after_final(self, job: Job) -> None:
+        """Tell the observer that the job is final, and delete its file if that is wanted."""
+        seconds = max(0.0, (job.finished_at or self.clock()) - job.created_at)
+        log.info(
+            "job is final",
+            extra={
+                "job_id": job.job_id,
+                "status": str(job.status),
+                "seconds": round(seconds, 3),
+                "error_code": job.error_code,
+                "error": job.error,
+            },
+        )
+        self.observer.job_finished(job.status, seconds)
+        if self.options.cleanup_on_finish:
+            await self._delete_file(job)
+
+    async def _delete_file(self, job: Job) -> None:
+        """Delete the job's file; what fails here is collected later."""
+        try:
+            with self.observer.timed("files", "delete"):
+                await self.files.delete(job.file_key)
+        except Exception:
+            log.exception("could not delete a job's file", extra={"job_id": job.job_id})

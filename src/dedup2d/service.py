@@ -1,0 +1,445 @@
+"""
+The service object: everything that the API, the command and a library user do, they do here.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import anyio
+from anyio.abc import TaskGroup
+from attrs import define, field, frozen
+
+from dedup2d.errors import (
+    Dedup2DError,
+    JobNotFoundError,
+    JobQueueFullError,
+    JobTimeoutError,
+)
+from dedup2d.observe import Observer
+from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
+from dedup2d.runner import Runner, RunnerOptions, stored_drawing
+from dedup2d.tenants import check_tenant_id
+from dedup2d.types import (
+    AddResult,
+    Comparison,
+    Drawing,
+    DrawingFile,
+    DrawingPage,
+    Health,
+    Job,
+    JobCounts,
+    JobPage,
+    JobStatus,
+    RebuildResult,
+    SearchParams,
+    SearchResult,
+)
+from dedup2d.uploads import Data, checked, clean_file_name, file_in_place
+
+if TYPE_CHECKING:
+    from dedup2d.settings import Settings
+
+__all__ = ["Dedup2D", "ServiceOptions"]
+
+log = logging.getLogger("dedup2d.service")
+
+_LONGEST_POLL_SECONDS = 0.5
+
+
+@frozen(kw_only=True)
+class ServiceOptions:
+    """
+    Limits of the service.
+
+    Args:
+        max_jobs: jobs that may wait and run at once, over all tenants.
+        max_jobs_per_tenant: the same for one tenant.
+        max_upload_bytes: largest file taken in.
+        run: how jobs are run.
+    """
+
+    max_jobs: int = 200
+    max_jobs_per_tenant: int = 1_000_000
+    max_upload_bytes: int = 100 * 1024 * 1024
+    run: RunnerOptions = field(factory=RunnerOptions)
+
+
+def new_id() -> str:
+    """Return a new random id of 128 bits, as 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+@define(kw_only=True, eq=False)
+class Dedup2D:
+    """
+    Finds drawings in a tenant's index, at once or as jobs, and keeps that index.
+
+    An async context manager: entering it enters the back ends and starts running jobs; leaving
+    it gives running jobs back, to be run at the next start.
+
+    Args:
+        jobs, files, queue, vision: the back ends (see `dedup2d.protocols`).
+        options: limits.
+        observer: hears what happens, for metrics.
+        clock: gives Unix seconds.
+        new_id: gives unguessable ids.
+    """
+
+    jobs: JobStore
+    files: FileStore
+    queue: Queue
+    vision: VisionClient
+    options: ServiceOptions = field(factory=ServiceOptions)
+    observer: Observer = field(factory=Observer)
+    clock: Callable[[], float] = time.time
+    new_id: Callable[[], str] = new_id
+    _runner: Runner = field(init=False)
+    _stack: AsyncExitStack = field(factory=AsyncExitStack, init=False)
+    _direct: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._runner = Runner(
+            jobs=self.jobs,
+            files=self.files,
+            queue=self.queue,
+            vision=self.vision,
+            options=self.options.run,
+            observer=self.observer,
+            clock=self.clock,
+            new_id=self.new_id,
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, observer: Observer | None = None) -> Dedup2D:
+        """
+        Build the service on the back ends that *settings* name.
+
+        Raises:
+            MissingExtraError: a back end's packages are not installed.
+        """
+        from dedup2d.build import build_service  # noqa: PLC0415 - loads the back ends
+
+        return build_service(settings, observer or Observer())
+
+    @classmethod
+    def from_environment(cls) -> Dedup2D:
+        """
+        Build the service from the environment's settings.
+
+        Raises:
+            ConfigurationError: a setting is not allowed.
+            MissingExtraError: a back end's packages are not installed.
+        """
+        from dedup2d.settings import Settings  # noqa: PLC0415 - needs an extra
+
+        return cls.from_settings(Settings.from_environment())
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for part in (self.jobs, self.files, self.vision, self.queue):
+                await stack.enter_async_context(part)
+            if self.options.run.concurrency:
+                tasks: TaskGroup = await stack.enter_async_context(anyio.create_task_group())
+                stack.callback(tasks.cancel_scope.cancel)
+                tasks.start_soon(self._runner.run)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(exc_type, exc, traceback)
+
+    # Jobs
+
+    async def submit(
+        self,
+        tenant_id: str,
+        data: Data,
+        *,
+        file_name: str,
+        params: SearchParams | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """
+        Take in a search as a job and return it, pending.
+
+        The file is stored first, then the job, then the wake-up is sent: a crash between them
+        loses nothing that was answered.
+
+        Raises:
+            EmptyFileError, FileTooLargeError, UnsupportedFormatError: the file.
+            JobQueueFullError: no place is free.
+            IdempotencyConflictError: the key came before with another request.
+        """
+        check_tenant_id(tenant_id)
+        if idempotency_key is None:
+            await self._refuse_early()
+        job_id, name = self.new_id(), clean_file_name(file_name)
+        key = f"{tenant_id}/{job_id}"
+        with self.observer.timed("files", "put"):
+            stored = await self.files.put(key, checked(data, name, max_bytes=self.options.max_upload_bytes))
+        try:
+            job = await self._admit(
+                Job(
+                    job_id=job_id,
+                    tenant_id=tenant_id,
+                    file_key=key,
+                    file_name=name,
+                    file_hash=stored.sha256,
+                    file_size=stored.size,
+                    params=params or SearchParams(),
+                    created_at=self.clock(),
+                    idempotency_key=idempotency_key,
+                )
+            )
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._discard(key, job_id)
+            raise
+        if job.job_id != job_id:
+            await self.files.delete(key)
+            return job
+        self.observer.job_submitted()
+        await self.queue.put(job_id)
+        return job
+
+    async def get(self, tenant_id: str, job_id: str) -> Job:
+        """
+        Return the tenant's job, with its result when it is completed.
+
+        Raises:
+            JobNotFoundError: the tenant has no such job (any more).
+        """
+        return await self.jobs.get(job_id, check_tenant_id(tenant_id))
+
+    async def wait(self, tenant_id: str, job_id: str, *, timeout: float) -> Job:  # noqa: ASYNC109 - a long poll, not a failure
+        """
+        Return the job once it is final, or as it is after *timeout* seconds.
+
+        Raises:
+            JobNotFoundError: the tenant has no such job (any more).
+        """
+        job, pause = await self.get(tenant_id, job_id), 0.02
+        with anyio.move_on_after(timeout):
+            while not job.status.final:
+                await anyio.sleep(pause)
+                pause = min(_LONGEST_POLL_SECONDS, pause * 1.5)
+                job = await self.get(tenant_id, job_id)
+        return job
+
+    async def list_jobs(
+        self,
+        tenant_id: str,
+        *,
+        status: JobStatus | None = None,
+        limit: int = 50,
+        page_token: str | None = None,
+    ) -> JobPage:
+        """
+        List the tenant's jobs, newest first, without results.
+
+        Raises:
+            InvalidParameterError: a foreign *page_token*, or *limit* is not 1 to 500.
+        """
+        return await self.jobs.list(
+            check_tenant_id(tenant_id), status=status, limit=limit, page_token=page_token
+        )
+
+    async def cancel(self, tenant_id: str, job_id: str) -> Job:
+        """
+        Cancel the job: at once while it waits, soon while it runs, never once it is final.
+
+        Raises:
+            JobNotFoundError: the tenant has no such job (any more).
+        """
+        before = await self.get(tenant_id, job_id)
+        job = await self.jobs.cancel(job_id, tenant_id, ttl_seconds=self.options.run.ttl_seconds)
+        self.observer.cancel_requested()
+        if job.status is JobStatus.IN_PROGRESS:
+            self._runner.hurry(job_id)
+        elif not before.status.final and job.status is JobStatus.CANCELED:
+            await self._runner.after_final(job)
+        return job
+
+    # Searches and the index
+
+    async def search(
+        self, tenant_id: str, data: Data, *, file_name: str, params: SearchParams | None = None
+    ) -> SearchResult:
+        """
+        Search now and return the answer.
+
+        Raises:
+            EmptyFileError, FileTooLargeError, UnsupportedFormatError, UnreadableDrawingError: the file.
+            JobQueueFullError: as many searches run as jobs may wait and run.
+            JobTimeoutError: it took longer than a job may.
+            VisionUnavailableError: the engine cannot answer now.
+        """
+        async with self._direct_drawing(tenant_id, data, file_name) as drawing:
+            with self.observer.timed("vision", "search"):
+                return await self.vision.search(tenant_id, drawing, params or SearchParams())
+
+    async def compare(
+        self,
+        tenant_id: str,
+        a: Data,
+        b: Data,
+        *,
+        file_names: tuple[str, str],
+        params: SearchParams | None = None,
+    ) -> Comparison:
+        """
+        Compare the first sheets of two files; the difference is seen from *b*, the older one.
+
+        Raises: as `search`.
+        """
+        async with (
+            self._direct_drawing(tenant_id, a, file_names[0]) as first,
+            self._direct_drawing(tenant_id, b, file_names[1]) as second,
+        ):
+            with self.observer.timed("vision", "compare"):
+                return await self.vision.compare(first, second, params or SearchParams())
+
+    async def add(
+        self,
+        tenant_id: str,
+        data: Data,
+        *,
+        file_name: str,
+        metadata: Mapping[str, str] | None = None,
+        source: str | None = None,
+    ) -> AddResult:
+        """
+        Add every sheet of a file to the tenant's index, all or none.
+
+        *source* says where the file lies; what came from there before is replaced.
+
+        Raises: as `search`.
+        """
+        async with self._direct_drawing(tenant_id, data, file_name) as drawing:
+            with self.observer.timed("vision", "add"):
+                return await self.vision.add(tenant_id, drawing, metadata=metadata, source=source)
+
+    async def remove(self, tenant_id: str, drawing_id: str) -> None:
+        """
+        Remove one drawing from the tenant's index.
+
+        Raises:
+            DrawingNotFoundError: it is not there.
+        """
+        with self.observer.timed("vision", "remove"):
+            await self.vision.remove(check_tenant_id(tenant_id), drawing_id)
+
+    async def drawings(
+        self, tenant_id: str, *, limit: int = 50, page_token: str | None = None
+    ) -> DrawingPage:
+        """
+        List the tenant's drawings, newest first.
+
+        Raises:
+            InvalidParameterError: a foreign *page_token*, or *limit* is not 1 to 500.
+        """
+        return await self.vision.drawings(check_tenant_id(tenant_id), limit=limit, page_token=page_token)
+
+    async def drawing(self, tenant_id: str, drawing_id: str) -> Drawing:
+        """
+        Return one drawing of the tenant's index.
+
+        Raises:
+            DrawingNotFoundError: it is not there.
+        """
+        return await self.vision.drawing(check_tenant_id(tenant_id), drawing_id)
+
+    async def picture(self, tenant_id: str, drawing_id: str) -> bytes:
+        """
+        Return one drawing of the tenant's index as a PNG picture.
+
+        Raises:
+            DrawingNotFoundError: it is not there.
+        """
+        return await self.vision.picture(check_tenant_id(tenant_id), drawing_id)
+
+    async def rebuild(self, tenant_id: str) -> RebuildResult:
+        """Make all fingerprints of the tenant's index anew."""
+        with self.observer.timed("vision", "rebuild"):
+            return await self.vision.rebuild(check_tenant_id(tenant_id))
+
+    async def health(self) -> Health:
+        """Say whether the vision engine can answer."""
+        return await self.vision.health()
+
+    async def counts(self) -> JobCounts:
+        """Count what waits and runs, and tell the observer."""
+        counts = await self.jobs.counts()
+        self.observer.jobs_counted(counts, self.clock())
+        return counts
+
+    # Inside
+
+    async def _refuse_early(self) -> None:
+        """Spare the upload when there is no place; the admission itself decides."""
+        counts = await self.jobs.counts()
+        if counts.pending + counts.in_progress >= self.options.max_jobs:
+            self.observer.job_refused()
+            raise JobQueueFullError(self.options.max_jobs)
+
+    async def _admit(self, job: Job) -> Job:
+        try:
+            return await self.jobs.admit(
+                job, max_jobs=self.options.max_jobs, max_jobs_per_tenant=self.options.max_jobs_per_tenant
+            )
+        except JobQueueFullError:
+            self.observer.job_refused()
+            raise
+
+    async def _discard(self, key: str, job_id: str) -> None:
+        """Delete the file of a job that was not admitted; keep it if it was after all."""
+        try:
+            await self.jobs.get(job_id)
+        except JobNotFoundError:
+            await self.files.delete(key)
+
+    @asynccontextmanager
+    async def _direct_drawing(self, tenant_id: str, data: Data, file_name: str) -> AsyncIterator[DrawingFile]:
+        check_tenant_id(tenant_id)
+        if self._direct >= self.options.max_jobs:
+            self.observer.job_refused()
+            raise JobQueueFullError(self.options.max_jobs)
+        self._direct += 1
+        try:
+            with anyio.fail_after(self.options.run.job_timeout_seconds):
+                async with self._spooled(tenant_id, data, clean_file_name(file_name)) as drawing:
+                    yield drawing
+        except TimeoutError as error:
+            if isinstance(error, Dedup2DError):
+                raise
+            raise JobTimeoutError(self.options.run.job_timeout_seconds) from None
+        finally:
+            self._direct -= 1
+
+    @asynccontextmanager
+    async def _spooled(self, tenant_id: str, data: Data, name: str) -> AsyncIterator[DrawingFile]:
+        """Give *data* as a file that can be read more than once, and forget it afterwards."""
+        if isinstance(data, Path):
+            yield await file_in_place(data, name, max_bytes=self.options.max_upload_bytes)
+            return
+        key = f"{tenant_id}/{self.new_id()}"
+        with self.observer.timed("files", "put"):
+            stored = await self.files.put(key, checked(data, name, max_bytes=self.options.max_upload_bytes))
+        try:
+            yield stored_drawing(self.files, key, name=name, sha256=stored.sha256, size=stored.size)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.files.delete(key)

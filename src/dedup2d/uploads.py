@@ -1,0 +1,103 @@
+"""What comes in: the bytes of a drawing, checked while they pass, and its name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator
+from pathlib import Path
+
+import anyio
+
+from dedup2d.errors import (
+    Dedup2DError,
+    EmptyFileError,
+    FileTooLargeError,
+    InvalidParameterError,
+    UnreadableDrawingError,
+)
+from dedup2d.readers.sniff import HEAD_BYTES, sniff
+from dedup2d.types import DrawingFile
+
+__all__ = ["Data", "checked", "clean_file_name", "file_in_place"]
+
+Data = AsyncIterable[bytes] | bytes | Path
+"""A drawing's bytes: as a stream, as a whole, or where they lie on disk."""
+
+_FILE_NAME_LENGTH = 255
+_CHUNK_BYTES = 1024 * 1024
+
+
+def clean_file_name(name: str) -> str:
+    """
+    Return the last part of *name* without control characters, at most 255 characters.
+
+    Clients send paths of their own machine, and worse; a name is only ever shown.
+    """
+    last = name.replace("\\", "/").rpartition("/")[2]
+    printable = "".join(c if c.isprintable() else "_" for c in last).strip()
+    return printable[-_FILE_NAME_LENGTH:] if printable not in {"", ".", ".."} else "drawing"
+
+
+async def checked(data: Data, name: str, *, max_bytes: int) -> AsyncIterator[bytes]:
+    """
+    Pass the bytes on while they look like a drawing and are at most *max_bytes*.
+
+    Raises:
+        EmptyFileError, FileTooLargeError, UnsupportedFormatError: they do not, or are too many.
+        UnreadableDrawingError: the path cannot be opened.
+    """
+    head, size, passed = b"", 0, False
+    async for chunk in _chunks(data, name):
+        size += len(chunk)
+        if size > max_bytes:
+            raise FileTooLargeError(name, max_bytes)
+        if passed:
+            yield chunk
+            continue
+        head += chunk
+        if len(head) >= HEAD_BYTES:
+            sniff(head, name)
+            passed = True
+            yield head
+    if not passed:
+        if not head:
+            raise EmptyFileError(name)
+        sniff(head, name)
+        yield head
+
+
+async def file_in_place(path: Path, name: str, *, max_bytes: int) -> DrawingFile:
+    """
+    Return the local file at *path* as it is handed to a vision client.
+
+    Raises: as `checked`.
+    """
+    digest, size = hashlib.sha256(), 0
+    async for chunk in checked(path, name, max_bytes=max_bytes):
+        digest.update(chunk)
+        size += len(chunk)
+    return DrawingFile(
+        name=name, sha256=digest.hexdigest(), size=size, open=lambda: _chunks(path, name), path=path
+    )
+
+
+async def _chunks(data: Data, name: str) -> AsyncIterator[bytes]:
+    if isinstance(data, bytes):
+        if data:
+            yield data
+    elif isinstance(data, Path):
+        try:
+            async with await anyio.open_file(data, "rb") as file:
+                while chunk := await file.read(_CHUNK_BYTES):
+                    yield chunk
+        except (OSError, ValueError) as error:
+            raise _unopened(error, name) from error
+    else:
+        async for chunk in data:
+            yield chunk
+
+
+def _unopened(error: OSError | ValueError, name: str) -> Dedup2DError:
+    if isinstance(error, OSError):
+        return UnreadableDrawingError(name, error.strerror or "it cannot be opened")
+    return InvalidParameterError("path", name, "a path without NUL")
