@@ -26,7 +26,10 @@ __all__ = [
     "JobTimeoutError",
     "LeaseLostError",
     "MissingExtraError",
+    "StoreUnavailableError",
+    "StoreVersionError",
     "UnreadableDrawingError",
+    "UnreadableRecordError",
     "UnsupportedFormatError",
     "VisionUnavailableError",
     "WorkerLostError",
@@ -226,3 +229,31 @@ class VisionUnavailableError(Dedup2DError, ConnectionError):
     def __init__(self, reason: str, retry_after: float = 5.0) -> None:
         self.retry_after = retry_after
         super().__init__(f"the vision engine cannot answer now ({reason}): try again in {retry_after:.0f} s")
+
+
+class StoreUnavailableError(Dedup2DError, ConnectionError):
+    """A store cannot work now: its disk is full, it is locked or out of reach."""
+
+    code = "STORE_UNAVAILABLE"
+    transient = True
+
+    def __init__(self, store: str, reason: str, retry_after: float = 5.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"the {store} cannot work now ({reason}): try again in {retry_after:.0f} s")
+
+
+class StoreVersionError(Dedup2DError, RuntimeError):
+    """The records of a store were written by a newer version."""
+
+    def __init__(self, store: str, found: int, known: int) -> None:
+        super().__init__(
+            f"the {store} was written by a newer version of dedup2d (format {found}, this one knows"
+            f" up to {known}): install that version, or start with another data directory"
+        )
+
+
+class UnreadableRecordError(Dedup2DError, ValueError):
+    """Stored or received JSON is not what it should be."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"this is not a {what} ({shown(reason, 200)}): it is damaged, or not from dedup2d")

@@ -69,6 +69,7 @@ class JobStore(Resource, Protocol):
         when `file_hash` and `params` are the same. Idempotency is looked at before capacity.
 
         Raises:
+            InvalidParameterError: the job is not pending, or its id is taken.
             JobQueueFullError: all places, or all of the tenant, are taken.
             IdempotencyConflictError: the key belongs to a job with another file or params.
         """
@@ -181,7 +182,7 @@ class FileStore(Resource, Protocol):
     Files by key.
 
     A key is one to eight segments of `A-Z a-z 0-9 . _ -` joined by `/`, none of them starting with a
-    dot, at most 512 characters in all.
+    dot or longer than 200 characters, at most 512 characters in all.
     """
 
     async def put(self, key: str, chunks: AsyncIterable[bytes]) -> StoredFile:

@@ -1,0 +1,1 @@
+"""File stores, one module per technology."""

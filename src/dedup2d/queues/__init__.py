@@ -1,0 +1,1 @@
+"""Queues, one module per technology."""
