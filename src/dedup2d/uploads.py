@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -38,7 +39,7 @@ def clean_file_name(name: str) -> str:
     return printable[-_FILE_NAME_LENGTH:] if printable not in {"", ".", ".."} else "drawing"
 
 
-async def checked(data: Data, name: str, *, max_bytes: int) -> AsyncIterator[bytes]:
+async def checked(data: Data, name: str, *, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """
     Pass the bytes on while they look like a drawing and are at most *max_bytes*.
 
@@ -47,18 +48,19 @@ async def checked(data: Data, name: str, *, max_bytes: int) -> AsyncIterator[byt
         UnreadableDrawingError: the path cannot be opened.
     """
     head, size, passed = b"", 0, False
-    async for chunk in _chunks(data, name):
-        size += len(chunk)
-        if size > max_bytes:
-            raise FileTooLargeError(name, max_bytes)
-        if passed:
-            yield chunk
-            continue
-        head += chunk
-        if len(head) >= HEAD_BYTES:
-            sniff(head, name)
-            passed = True
-            yield head
+    async with aclosing(_chunks(data, name)) as chunks:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > max_bytes:
+                raise FileTooLargeError(name, max_bytes)
+            if passed:
+                yield chunk
+                continue
+            head += chunk
+            if len(head) >= HEAD_BYTES:
+                sniff(head, name)
+                passed = True
+                yield head
     if not passed:
         if not head:
             raise EmptyFileError(name)
@@ -73,15 +75,16 @@ async def file_in_place(path: Path, name: str, *, max_bytes: int) -> DrawingFile
     Raises: as `checked`.
     """
     digest, size = hashlib.sha256(), 0
-    async for chunk in checked(path, name, max_bytes=max_bytes):
-        digest.update(chunk)
-        size += len(chunk)
+    async with aclosing(checked(path, name, max_bytes=max_bytes)) as chunks:
+        async for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
     return DrawingFile(
         name=name, sha256=digest.hexdigest(), size=size, open=lambda: _chunks(path, name), path=path
     )
 
 
-async def _chunks(data: Data, name: str) -> AsyncIterator[bytes]:
+async def _chunks(data: Data, name: str) -> AsyncGenerator[bytes, None]:
     if isinstance(data, bytes):
         if data:
             yield data

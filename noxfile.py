@@ -1,0 +1,71 @@
+"""
+The checks of the project: `nox` runs them all, `nox -s lint` one of them.
+
+A Python that is not installed is passed over at home and is an error where `CI` is set.
+"""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+TEST_TOOLS = nox.project.dependency_groups(PROJECT, "test")
+LINT_TOOLS = nox.project.dependency_groups(PROJECT, "lint")
+
+nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
+nox.options.download_python = "never"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "bare", "tests", "coverage"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Look at style, format and the directions of imports."""
+    session.install(*LINT_TOOLS, "-e", ".")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    session.install(*LINT_TOOLS, *TEST_TOOLS, "-e", ".[all]")
+    session.run("mypy")
+
+
+@nox.session
+def bare(session: nox.Session) -> None:
+    """Test what must work where attrs and anyio alone are installed."""
+    session.install(*nox.project.dependency_groups(PROJECT, "bare"), ".")
+    session.run("pytest", "-p", "no:cacheprovider", "tests/bare", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Test everything; on the first Python with coverage."""
+    session.install(*TEST_TOOLS, "-e", ".[all]")
+    if session.python == PYTHONS[0]:
+        session.run("coverage", "erase")
+        session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    else:
+        session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def coverage(session: nox.Session) -> None:
+    """Report what the tests of the first Python covered, and refuse too little."""
+    session.install("coverage[toml]")
+    session.run("coverage", "combine")
+    session.run("coverage", "report", "--skip-covered", "--fail-under=85")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure speed and accuracy on generated drawings; see docs/benchmarks.md."""
+    session.install(*nox.project.dependency_groups(PROJECT, "bench"), "-e", ".[all]")
+    session.run("python", "-m", "benchmarks.speed", *session.posargs)
+    session.run("python", "-m", "benchmarks.accuracy", *session.posargs)
