@@ -49,6 +49,17 @@ class Dedup2DError(Exception):
     transient: ClassVar[bool] = False
     """Whether the same call may succeed later without any change."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what the error is: its message cannot be made again from its arguments."""
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+def _revive(kind: type[Dedup2DError], args: tuple[Any, ...], fields: dict[str, Any]) -> Dedup2DError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
 
 class InternalError(Dedup2DError, RuntimeError):
     """Something failed that should not; the log of the service says what."""
