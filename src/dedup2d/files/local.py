@@ -1,0 +1,242 @@
+"""A file store in a directory of this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from io import FileIO
+from itertools import islice
+from pathlib import Path
+from secrets import token_hex
+from types import TracebackType
+from typing import Self
+
+from anyio import CancelScope, to_thread
+
+from dedup2d.errors import FileNotStoredError, StoreUnavailableError
+from dedup2d.files import tree
+from dedup2d.files.keys import check_key
+from dedup2d.types import StoredFile
+
+__all__ = ["LocalFileStore"]
+
+_CHUNK = 1024 * 1024
+_INCOMING = ".incoming"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Incoming:
+    """A file that is being written, not yet under its key."""
+
+    def __init__(self, name: str, file: FileIO) -> None:
+        self.name = name
+        self.file = file
+        self._hash = sha256()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    def take(self, chunk: bytes) -> bool:
+        """Hold *chunk* in memory; say whether it is time to write."""
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        return self._waiting_bytes >= _CHUNK
+
+    def write(self) -> None:
+        for chunk in self._waiting:
+            self._hash.update(chunk)
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[self.file.write(rest) :]
+        self._waiting, self._waiting_bytes = [], 0
+
+    def seal(self, now: float) -> str:
+        """Bring all bytes to the disk, give the file the time *now*, return its sha256."""
+        self.write()
+        nanoseconds = int(now) * 1_000_000_000 + round(now % 1 * 1_000_000_000)
+        os.utime(self.file.fileno(), ns=(nanoseconds, nanoseconds))
+        os.fsync(self.file.fileno())
+        return self._hash.hexdigest()
+
+
+class LocalFileStore:
+    """
+    A `FileStore` and `LocalFiles` in a directory, for any number of processes of one machine.
+
+    A file is written under `.incoming`, synced, and renamed to its place; its directories carry
+    a `+` so that the keys `a` and `a/b` can both be there. No symbolic link below *directory* is
+    followed. Needs POSIX (`openat` and friends) and a file system that tells upper from lower case.
+
+    Args:
+        directory: made if it is not there, readable for this user alone.
+        stale_seconds: half-written files untouched for so long are removed at the start.
+        clock: gives the Unix time.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        stale_seconds: float = 3600.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = Path(directory)
+        self._stale_seconds = stale_seconds
+        self._clock = clock
+        self._root = -1
+        self._real_root = ""
+
+    async def __aenter__(self) -> Self:
+        await to_thread.run_sync(self._start)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        root, self._root = self._root, -1
+        os.close(root)
+
+    async def put(self, key: str, chunks: AsyncIterable[bytes]) -> StoredFile:
+        check_key(key)
+        incoming = await to_thread.run_sync(self._begin)
+        try:
+            async for chunk in chunks:
+                if incoming.take(chunk):
+                    await to_thread.run_sync(self._write, incoming)
+            return await to_thread.run_sync(self._keep, key, incoming)
+        finally:
+            # Also a cancelled upload must leave nothing behind.
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._discard, incoming)
+
+    async def open(self, key: str) -> AsyncIterator[bytes]:
+        check_key(key)
+        with await to_thread.run_sync(self._open, key) as opened:
+            while chunk := await to_thread.run_sync(opened.read, _CHUNK):
+                yield chunk
+
+    async def delete(self, key: str) -> bool:
+        check_key(key)
+        return await to_thread.run_sync(self._delete, key)
+
+    async def list(
+        self, *, prefix: str = "", older_than: float | None = None, limit: int = 1000, after: str = ""
+    ) -> Sequence[StoredFile]:
+        wanted = tree.Wanted(prefix=prefix, older_than=older_than, after=after, batch=max(1, limit))
+        return await to_thread.run_sync(lambda: list(islice(tree.walk(self._root, wanted), max(0, limit))))
+
+    def local_path(self, key: str) -> str:
+        """
+        Return where the file of *key* lies, if it is stored.
+
+        Raises:
+            InvalidParameterError: *key* is not a key.
+            FileNotStoredError: a symbolic link stands in the way.
+        """
+        check_key(key)
+        path = str(Path(self._real_root, *tree.names(key)))
+        if os.path.realpath(path) != path:
+            raise FileNotStoredError(key)
+        return path
+
+    def _start(self) -> None:
+        with _mapped():
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._real_root = os.path.realpath(self._directory)
+            self._root = os.open(self._real_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._drop_stale()
+
+    def _drop_stale(self) -> None:
+        too_old = self._clock() - self._stale_seconds
+        with tree.directory(self._root, [_INCOMING], create=True) as incoming, os.scandir(incoming) as left:
+            for entry in left:
+                with suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < too_old:
+                        os.unlink(entry.name, dir_fd=incoming)
+
+    def _begin(self) -> _Incoming:
+        name = f"{os.getpid()}-{token_hex(8)}"
+        with _mapped(), tree.directory(self._root, [_INCOMING], create=True) as incoming:
+            return _Incoming(name, FileIO(os.open(name, _NEW, 0o600, dir_fd=incoming), "wb"))
+
+    def _write(self, incoming: _Incoming) -> None:
+        with _mapped():
+            incoming.write()
+
+    def _keep(self, key: str, incoming: _Incoming) -> StoredFile:
+        with _mapped():
+            digest = incoming.seal(self._clock())
+            self._move(key, incoming.name)
+            return tree.stored(key, os.fstat(incoming.file.fileno()), digest)
+
+    def _move(self, key: str, name: str) -> None:
+        *folders, leaf = tree.names(key)
+        for _ in range(_TRIES):
+            # A delete may remove the folder again, empty as it is, before the file is in it.
+            with suppress(FileNotFoundError), tree.directory(self._root, folders, create=True) as parent:
+                self._rename(name, parent, leaf)
+                return
+        raise StoreUnavailableError("file store", "the folder of the file vanishes while it is written")
+
+    def _rename(self, name: str, parent: int, leaf: str) -> None:
+        with tree.directory(self._root, [_INCOMING]) as incoming:
+            os.rename(name, leaf, src_dir_fd=incoming, dst_dir_fd=parent)
+        os.fsync(parent)
+
+    def _discard(self, incoming: _Incoming) -> None:
+        incoming.file.close()
+        with suppress(FileNotFoundError), tree.directory(self._root, [_INCOMING]) as folder:
+            os.unlink(incoming.name, dir_fd=folder)
+
+    def _open(self, key: str) -> FileIO:
+        *folders, leaf = tree.names(key)
+        try:
+            with tree.directory(self._root, folders) as parent:
+                return FileIO(tree.open_file(parent, leaf), "rb")
+        except OSError as error:
+            raise _missing_or_broken(key, error) from None
+
+    def _delete(self, key: str) -> bool:
+        *folders, leaf = tree.names(key)
+        try:
+            with tree.directory(self._root, folders) as parent:
+                os.close(tree.open_file(parent, leaf))
+                os.unlink(leaf, dir_fd=parent)
+        except OSError as error:
+            if isinstance(_missing_or_broken(key, error), FileNotStoredError):
+                return False
+            raise _unavailable(error) from error
+        tree.prune(self._root, folders)
+        return True
+
+
+_TRIES = 100
+_NOT_STORED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR})
+
+
+def _unavailable(error: OSError) -> StoreUnavailableError:
+    return StoreUnavailableError("file store", os.strerror(error.errno or errno.EIO))
+
+
+def _missing_or_broken(key: str, error: OSError) -> Exception:
+    # FileNotFoundError of `tree.open_file` has no number.
+    if error.errno in _NOT_STORED or isinstance(error, FileNotFoundError):
+        return FileNotStoredError(key)
+    return _unavailable(error)
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """Turn errors of the disk into errors that name no path."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StoreUnavailableError):
+            raise
+        raise _unavailable(error) from error
