@@ -1,0 +1,1 @@
+"""The embedded engine: cleaning, fingerprints, candidates, verification, and the index on disk."""

@@ -1,0 +1,100 @@
+"""What the catalogue of an index takes and gives."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from attrs import field, frozen
+
+from dedup2d.types import Drawing
+
+__all__ = [
+    "Counts",
+    "FileRecord",
+    "FingerprintRow",
+    "KnownFile",
+    "SheetRecord",
+    "StoredSheet",
+    "drawing_id",
+]
+
+
+@frozen(kw_only=True)
+class SheetRecord:
+    """
+    What the index keeps of one sheet.
+
+    `width` and `height` are those of the read raster in pixels, `ink` is the cleaned
+    picture as PNG, `fingerprint` the bytes that its version of the engine made.
+    """
+
+    page: int
+    sheet: str
+    format: str
+    width: int
+    height: int
+    fingerprint_version: int
+    fingerprint: bytes = field(repr=False)
+    ink: bytes = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class FileRecord:
+    """The file whose sheets are added; `source` says where it lies, `mtime_ns` since when so."""
+
+    file_hash: str
+    file_name: str
+    size: int
+    source: str | None = None
+    mtime_ns: int | None = None
+    metadata: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """What tells this file from others of the same bytes."""
+        return f"name:{self.file_name}" if self.source is None else f"source:{self.source}"
+
+
+class KnownFile(NamedTuple):
+    """By what the command sees that a file has not changed since it was added."""
+
+    size: int
+    mtime_ns: int | None
+    file_hash: str
+
+
+class FingerprintRow(NamedTuple):
+    """One changed fingerprint; `change` orders them."""
+
+    change: int
+    key: int
+    version: int
+    data: bytes
+
+
+class StoredSheet(NamedTuple):
+    """A drawing of the index with what verification needs."""
+
+    key: int
+    drawing: Drawing
+    version: int
+    fingerprint: bytes
+    ink: bytes
+
+
+class Counts(NamedTuple):
+    """How many drawings there are, and how many of them have fingerprints of another version."""
+
+    drawings: int
+    stale: int
+
+
+def drawing_id(file: FileRecord, page: int) -> str:
+    """Return the id of a sheet: 24 characters of a-z and 2-7, the same for the same hash, origin and page."""
+    digest = hashlib.sha256(json.dumps([file.file_hash, file.origin, page]).encode()).digest()
+    return base64.b32encode(digest[:15]).decode().lower()
