@@ -19,9 +19,10 @@ from dedup2d.testing import FakeVision, check_file_store, check_job_store, check
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 
 HEAVY = (
-    "aiobotocore aiohttp cv2 cyclopts environ ezdxf granian msgspec multipart numpy PIL prometheus_client"
-    " pypdfium2 redis resvg_py rich rq starlette structlog"
-).split()
+    *("aiobotocore", "aiohttp", "cv2", "cyclopts", "environ", "ezdxf", "granian", "msgspec", "multipart"),
+    *("numpy", "PIL", "prometheus_client", "pypdfium2", "redis", "resvg_py", "rich", "rq", "starlette"),
+    "structlog",
+)
 
 
 def run_python(code: str) -> str:
