@@ -155,7 +155,7 @@ class MemoryJobStore:
         await checkpoint()
         now = self._clock()
         over = (self._jobs[job_id] for job_id in self._running)
-        lost = sorted((job for job in over if steps.lease_ran_out(job, now)), key=_place)[:limit]
+        lost = sorted((job for job in over if steps.lease_ran_out(job, now)), key=_lease_end)[:limit]
         changed = [
             self._replace(steps.lose(job, max_losses=max_losses, ttl_seconds=ttl_seconds, now=now))
             for job in lost
@@ -255,3 +255,7 @@ class MemoryJobStore:
 
 def _place(job: Job) -> _Place:
     return job.created_at, job.job_id
+
+
+def _lease_end(job: Job) -> _Place:
+    return job.lease_expires_at or 0.0, job.job_id
