@@ -1,0 +1,93 @@
+"""Plane transforms as 3 x 3 matrices that take the query's pixels (x, y) to the match's."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dedup2d.types import Transform
+
+__all__ = [
+    "Matrix",
+    "Points",
+    "apply",
+    "as_transform",
+    "box_poses",
+    "inverted",
+    "is_mirrored",
+    "is_sane",
+    "scale_of",
+]
+
+Matrix = npt.NDArray[np.float64]
+Points = npt.NDArray[np.float32]
+
+
+def apply(matrix: Matrix, points: Points) -> Points:
+    """`points` (N, 2) moved by `matrix`."""
+    moved = points @ matrix[:2, :2].T.astype(np.float32) + matrix[:2, 2].astype(np.float32)
+    if matrix[2, 0] == 0 and matrix[2, 1] == 0:
+        return np.asarray(moved / np.float32(matrix[2, 2]), np.float32)
+    weight = points @ matrix[2, :2].astype(np.float32) + np.float32(matrix[2, 2])
+    return np.asarray(moved / np.maximum(weight, 1e-3)[:, None], np.float32)
+
+
+def inverted(matrix: Matrix) -> Matrix:
+    return np.asarray(np.linalg.inv(matrix), np.float64)
+
+
+def scale_of(matrix: Matrix) -> float:
+    """Match size over query size (root of the area factor)."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))) / abs(float(matrix[2, 2]))
+
+
+def is_mirrored(matrix: Matrix) -> bool:
+    return bool(np.linalg.det(matrix[:2, :2]) < 0)
+
+
+def is_sane(matrix: Matrix, side: float) -> bool:
+    """
+    Whether this is how a sheet may lie on another: scale 0.15 to 7, sides within 8 % of each other,
+    corners within 6 degrees of square, and no more perspective over `side` pixels than a camera held
+    nearly straight gives.
+    """
+    if not np.isfinite(matrix).all() or not 0.15 <= scale_of(matrix) <= 7:
+        return False
+    stretch = np.linalg.svd(matrix[:2, :2], compute_uv=False)
+    return bool(stretch[0] <= 1.12 * stretch[1] and np.abs(matrix[2, :2]).max() * side < 0.12)
+
+
+def as_transform(matrix: Matrix) -> Transform:
+    """The nearest mirror, turn, scale and shift."""
+    flip = np.diag([-1.0, 1.0]) if is_mirrored(matrix) else np.eye(2)
+    linear = matrix[:2, :2] @ flip / matrix[2, 2]
+    # y points down: a positive angle of the matrix turns clockwise on the screen
+    angle = np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])
+    return Transform(
+        mirrored=is_mirrored(matrix),
+        rotation_degrees=round(float(-np.rad2deg(angle)), 3) + 0.0,
+        scale=round(scale_of(matrix), 5),
+        shift_x=round(float(matrix[0, 2] / matrix[2, 2]), 2),
+        shift_y=round(float(matrix[1, 2] / matrix[2, 2]), 2),
+    )
+
+
+def box_poses(query: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> list[Matrix]:
+    """The 8 ways to lay box `query` on box `other` (x, y, width, height): centred, same area."""
+    found = []
+    for flip in (1.0, -1.0):
+        for turns in range(4):
+            angle = -turns * np.pi / 2
+            cosine, sine = round(np.cos(angle)), round(np.sin(angle))
+            linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([flip, 1.0])
+            width, height = query[2:] if turns % 2 == 0 else query[3:1:-1]
+            scale = np.sqrt(max(other[2], 1) * max(other[3], 1) / (max(width, 1) * max(height, 1)))
+            matrix = np.eye(3)
+            matrix[:2, :2] = linear * scale
+            matrix[:2, 2] = _middle(other) - matrix[:2, :2] @ _middle(query)
+            found.append(matrix)
+    return found
+
+
+def _middle(box: tuple[int, int, int, int]) -> npt.NDArray[np.float64]:
+    return np.array([box[0] + (box[2] - 1) / 2, box[1] + (box[3] - 1) / 2])

@@ -1,0 +1,146 @@
+"""Inverted lists from parts of a feature's code to the features that have it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from attrs import frozen
+
+from dedup2d.engine.features import Features
+
+__all__ = ["Hits", "Postings"]
+
+_TABLES = 6  # keys of 16 bits, each from another part of the code
+_FARTHEST = 60  # bits of 256
+_MOST_ENTRIES = 2000  # per key: what more features share says nothing
+_ENTRY = np.dtype(
+    [("slot", "i4"), ("x", "f4"), ("y", "f4"), ("angle", "f4"), ("size", "f4"), ("code", "u8", (4,))]
+)
+
+
+@frozen(eq=False)
+class Hits:
+    """Pairs of a query's feature and a near stored one; arrays of one length."""
+
+    query: npt.NDArray[np.intp]
+    slot: npt.NDArray[np.int32]
+    place: npt.NDArray[np.float32]
+    angle: npt.NDArray[np.float32]
+    size: npt.NDArray[np.float32]
+    distance: npt.NDArray[np.float32]
+
+
+class _Segment:
+    """A fixed set of entries with its sorted tables."""
+
+    def __init__(self, entries: npt.NDArray[np.void]) -> None:
+        self.entries = entries
+        keys = _keys(entries["code"])
+        self.orders = np.empty((_TABLES, len(entries)), np.int32)
+        self.starts = np.empty((_TABLES, 65537), np.int32)
+        for table in range(_TABLES):
+            column = keys[:, table]
+            self.orders[table] = np.argsort(column, kind="stable")
+            self.starts[table, 0] = 0
+            np.cumsum(np.bincount(column, minlength=65536), out=self.starts[table, 1:])
+
+    def pairs(self, keys: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
+        """Distinct pairs, query number times 2**32 plus entry number."""
+        found = []
+        for table in range(_TABLES):
+            column = keys[:, table].astype(np.intp)
+            start = self.starts[table][column]
+            length = self.starts[table][column + 1] - start
+            length = np.where(length > _MOST_ENTRIES, 0, length)
+            query = np.repeat(np.arange(len(keys)), length)
+            within = np.arange(len(query)) - np.repeat(np.cumsum(length) - length, length)
+            entry = self.orders[table][np.repeat(start, length) + within]
+            found.append(query.astype(np.int64) << 32 | entry)
+        return np.unique(np.concatenate(found))
+
+
+class Postings:
+    """
+    Entries in a large sorted segment and a small one that is rebuilt after additions.
+
+    Adding is amortised: the large segment is rebuilt when the small one reaches a quarter of it.
+    """
+
+    def __init__(self) -> None:
+        self._large = _Segment(np.empty(0, _ENTRY))
+        self._small: _Segment | None = None
+        self._fresh: list[npt.NDArray[np.void]] = []
+        self._dead: set[int] = set()
+
+    def add(self, slot: int, features: Features) -> None:
+        entries = np.empty(len(features), _ENTRY)
+        entries["slot"] = slot
+        entries["x"], entries["y"] = features.places[:, 0], features.places[:, 1]
+        entries["angle"], entries["size"] = features.angles, features.sizes
+        entries["code"] = np.ascontiguousarray(features.codes).view(np.uint64)
+        self._fresh.append(entries)
+        self._small = None
+
+    def remove(self, slot: int) -> None:
+        self._dead.add(slot)
+
+    def rename(self, renamed: npt.NDArray[np.int32]) -> None:
+        """Give each slot its new number; entries whose number is -1 go."""
+        entries = np.concatenate([self._large.entries, *self._fresh])
+        entries["slot"] = renamed[entries["slot"]]
+        self._large = _Segment(entries[entries["slot"] >= 0])
+        self._fresh, self._small = [], None
+        self._dead.clear()
+
+    def near(self, codes: npt.NDArray[np.uint8]) -> Hits:
+        """The stored features near each of `codes` (N, 32)."""
+        whole = codes.view(np.uint64)
+        keys = _keys(whole)
+        parts = [_near(segment, keys, whole) for segment in self._segments()]
+        hits = parts[0] if len(parts) == 1 else _joined(parts)
+        if not self._dead:
+            return hits
+        return _taken(hits, ~np.isin(hits.slot, list(self._dead)))
+
+    def _segments(self) -> list[_Segment]:
+        if self._fresh and self._small is None:
+            entries = np.concatenate(self._fresh)
+            self._fresh = [entries]
+            if 4 * len(entries) > len(self._large.entries):
+                self._large = _Segment(np.concatenate([self._large.entries, entries]))
+                self._fresh = []
+            else:
+                self._small = _Segment(entries)
+        return [self._large] if self._small is None else [self._large, self._small]
+
+
+def _keys(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
+    """Keys (N, `_TABLES`): 16-bit words of the code."""
+    words = np.ascontiguousarray(codes).view(np.uint16).reshape(len(codes), 16)
+    return np.ascontiguousarray(words[:, :_TABLES])
+
+
+def _near(segment: _Segment, keys: npt.NDArray[np.uint16], codes: npt.NDArray[np.uint64]) -> Hits:
+    pairs = segment.pairs(keys)
+    query, number = pairs >> 32, pairs & 0xFFFFFFFF
+    distance = np.bitwise_count(codes[query] ^ segment.entries["code"][number]).sum(axis=1)
+    good = distance <= _FARTHEST
+    entries = segment.entries[number[good]]
+    return Hits(
+        query=query[good].astype(np.intp),
+        slot=entries["slot"].copy(),
+        place=np.stack([entries["x"], entries["y"]], axis=1),
+        angle=entries["angle"].copy(),
+        size=entries["size"].copy(),
+        distance=distance[good].astype(np.float32),
+    )
+
+
+def _joined(parts: list[Hits]) -> Hits:
+    names = ("query", "slot", "place", "angle", "size", "distance")
+    return Hits(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _taken(hits: Hits, which: npt.NDArray[np.bool_]) -> Hits:
+    names = ("query", "slot", "place", "angle", "size", "distance")
+    return Hits(**{name: getattr(hits, name)[which] for name in names})
