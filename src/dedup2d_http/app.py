@@ -1,0 +1,95 @@
+"""The Starlette app: the service's methods as HTTP routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import Lifespan
+
+from dedup2d.errors import Dedup2DError
+from dedup2d.metrics import PrometheusMetrics
+from dedup2d.service import Dedup2D
+from dedup2d.settings import Settings
+from dedup2d_http.auth import Authentication, Keys, LoopbackGuard
+from dedup2d_http.context import RequestContext
+from dedup2d_http.problems import HttpError, on_http_error, on_http_exception, on_library_error
+from dedup2d_http.routes import RESOURCES
+from dedup2d_http.routing import Api, Stopping, route
+from dedup2d_http.uploads import UploadLimits
+
+__all__ = ["create_app", "from_environment"]
+
+
+def create_app(
+    service: Dedup2D,
+    settings: Settings,
+    *,
+    metrics: PrometheusMetrics | None = None,
+    limits: UploadLimits | None = None,
+    stopping: Stopping | None = None,
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
+    """
+    Return the ASGI app for *service*, which must be open while requests are answered.
+
+    Args:
+        service: does the work.
+        settings: keys, allowed hosts, and when a search is forced to be a job.
+        metrics: the service's observer, shown at `/metrics`.
+        limits: what an upload may cost; as large as `settings.max_upload_bytes` if not given.
+        stopping: tells long polls to end.
+        lifespan: what the server runs around the app.
+    """
+    keys = Keys(settings.api_keys)
+    api = Api(
+        service=service,
+        settings=settings,
+        limits=limits or UploadLimits(max_file_bytes=settings.max_upload_bytes),
+        stopping=stopping or Stopping(),
+        metrics=metrics,
+    )
+    app = Starlette(
+        routes=[route(api, resource) for resource in RESOURCES],
+        middleware=_middleware(keys, settings),
+        exception_handlers={
+            Dedup2DError: on_library_error,
+            HttpError: on_http_error,
+            HTTPException: on_http_exception,
+        },
+        lifespan=lifespan,
+    )
+    # A redirect would be made from the client's Host header.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _middleware(keys: Keys, settings: Settings) -> list[Middleware]:
+    guard = [] if keys else [Middleware(LoopbackGuard, allowed_hosts=settings.allowed_hosts)]
+    authentication = Middleware(Authentication, keys=keys, default_tenant=settings.tenant, prefix="/api/")
+    return [Middleware(RequestContext), *guard, authentication]
+
+
+def from_environment() -> Starlette:
+    """
+    Return the app with a service of its own, for any ASGI server that runs lifespans.
+
+    The server must listen on loopback unless `DEDUP2D_API_KEYS` is set; `dedup2d serve` sees to it.
+
+    Raises:
+        ConfigurationError: a setting is not allowed.
+        MissingExtraError: a package is not installed.
+    """
+    settings = Settings.from_environment()
+    metrics = PrometheusMetrics()
+    service = Dedup2D.from_settings(settings, observer=metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with service:
+            yield
+
+    return create_app(service, settings, metrics=metrics, lifespan=lifespan)

@@ -1,0 +1,11 @@
+"""All routes of the API."""
+
+from __future__ import annotations
+
+from dedup2d_http.routes import index, jobs, operations, search
+from dedup2d_http.routes.page import page_of
+
+__all__ = ["RESOURCES"]
+
+_SERVICE = (*search.RESOURCES, *jobs.RESOURCES, *index.RESOURCES, *operations.RESOURCES)
+RESOURCES = (page_of(_SERVICE), *_SERVICE)

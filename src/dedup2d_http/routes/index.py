@@ -1,0 +1,80 @@
+"""The index: add, list, inspect, remove, rebuild."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dedup2d.errors import InvalidParameterError
+from dedup2d_http.params import listing_query, no_query, only, read_query, text_of
+from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
+from dedup2d_http.uploads import Spool, upload
+from dedup2d_http.views import json_response, tagged_response
+
+__all__ = ["RESOURCES"]
+
+_ADD_QUERY = {"user_name": text_of(200), "upload_to_s3": only("false", "this version keeps no copies in S3")}
+_METADATA_RULE = (
+    "a JSON object of at most 50 names and texts, names up to 100 and texts up to 2,000 characters"
+)
+
+
+async def add(api: Api, request: Request) -> Response:
+    query = read_query(request, _ADD_QUERY)
+    body = await upload(request, api.limits, fields=("metadata",))
+    # The metadata may stand behind the drawing, and both are needed at once.
+    async with Spool.of(body) as spool:
+        await spool.holds_all()
+        metadata = _metadata(body.fields.get("metadata", "{}"))
+        if "user_name" in query:
+            metadata["user_name"] = query["user_name"]
+        added = await api.service.add(tenant_of(request), spool, file_name=body.file_name, metadata=metadata)
+    return json_response(added)
+
+
+def _metadata(text: str) -> dict[str, str]:
+    try:
+        metadata = msgspec.json.decode(text, type=dict[str, str])
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidParameterError("metadata", text, _METADATA_RULE) from None
+    fits = all(len(name) <= 100 and len(value) <= 2000 for name, value in metadata.items())
+    if len(metadata) > 50 or not fits:
+        raise InvalidParameterError("metadata", text, _METADATA_RULE)
+    return metadata
+
+
+async def list_drawings(api: Api, request: Request) -> Response:
+    return json_response(await api.service.drawings(tenant_of(request), **listing_query(request)))
+
+
+async def show(api: Api, request: Request) -> Response:
+    no_query(request)
+    return json_response(await api.service.drawing(tenant_of(request), request.path_params["drawing_id"]))
+
+
+async def picture(api: Api, request: Request) -> Response:
+    no_query(request)
+    png = await api.service.picture(tenant_of(request), request.path_params["drawing_id"])
+    return tagged_response(request, png, "image/png")
+
+
+async def remove(api: Api, request: Request) -> Response:
+    no_query(request)
+    drawing_id = request.path_params["drawing_id"]
+    await api.service.remove(tenant_of(request), drawing_id)
+    return json_response({"success": True, "drawing_id": drawing_id, "message": "removed from the index"})
+
+
+async def rebuild(api: Api, request: Request) -> Response:
+    no_query(request)
+    return json_response(await api.service.rebuild(tenant_of(request)))
+
+
+RESOURCES = (
+    Resource(f"{PREFIX}/index/add", {"POST": add}),
+    Resource(f"{PREFIX}/index/drawings", {"GET": list_drawings}),
+    Resource(f"{PREFIX}/index/drawings/{{drawing_id}}", {"GET": show, "DELETE": remove}),
+    Resource(f"{PREFIX}/index/drawings/{{drawing_id}}/image", {"GET": picture}),
+    Resource(f"{PREFIX}/index/rebuild", {"POST": rebuild}),
+)

@@ -1,0 +1,62 @@
+"""Jobs: poll, list, cancel."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dedup2d.types import JobStatus
+from dedup2d_http.headers import preferences
+from dedup2d_http.params import listing_query, no_query
+from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
+from dedup2d_http.views import job_page_view, job_view, json_response, tagged_response
+from dedup2d_http.waiting import client_gone, unless
+
+__all__ = ["RESOURCES"]
+
+
+async def show(api: Api, request: Request) -> Response:
+    no_query(request)
+    tenant, job_id = tenant_of(request), request.path_params["job_id"]
+    wait = preferences(request.headers).wait
+    job = await api.service.get(tenant, job_id)
+    if wait and not job.status.final:
+        # Neither a client that left nor a service that stops has a use for the rest of the wait.
+        job = await unless(
+            partial(api.service.wait, tenant, job_id, timeout=wait),
+            partial(client_gone, request.receive),
+            api.stopping.wait,
+        ) or await api.service.get(tenant, job_id)
+    headers = {} if wait is None else {"Preference-Applied": f"wait={wait}"}
+    if not job.status.final:
+        headers["Retry-After"] = "1"
+    return tagged_response(request, msgspec.json.encode(job_view(job)), "application/json", headers)
+
+
+async def list_jobs(api: Api, request: Request) -> Response:
+    query = listing_query(request, with_status=True)
+    return json_response(job_page_view(await api.service.list_jobs(tenant_of(request), **query)))
+
+
+async def cancel(api: Api, request: Request) -> Response:
+    no_query(request)
+    job = await api.service.cancel(tenant_of(request), request.path_params["job_id"])
+    canceled = job.status is JobStatus.CANCELED or job.cancel_requested
+    return json_response(
+        {
+            "job_id": job.job_id,
+            "tenant_id": job.tenant_id,
+            "canceled": canceled and job.status not in (JobStatus.COMPLETED, JobStatus.FAILED),
+            "status": job.status,
+        }
+    )
+
+
+RESOURCES = (
+    Resource(f"{PREFIX}/jobs", {"GET": list_jobs}),
+    Resource(f"{PREFIX}/jobs/{{job_id}}", {"GET": show}),
+    Resource(f"{PREFIX}/jobs/{{job_id}}/cancel", {"POST": cancel}),
+)

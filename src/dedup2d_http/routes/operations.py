@@ -1,0 +1,90 @@
+"""What operators look at: health, readiness, metrics, presets."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dedup2d.presets import PRESETS
+from dedup2d_http.params import no_query
+from dedup2d_http.problems import HttpError
+from dedup2d_http.routing import PREFIX, Api, Resource
+from dedup2d_http.views import json_response
+
+__all__ = ["RESOURCES"]
+
+_PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+log = structlog.get_logger("dedup2d.http")
+
+
+async def presets(_: Api, request: Request) -> Response:
+    no_query(request)
+    return json_response({"presets": PRESETS})
+
+
+async def vision_health(api: Api, request: Request) -> Response:
+    """Say whether searches can be answered. Only the status: details may tell of other tenants."""
+    no_query(request)
+    health = await api.service.health()
+    return json_response({"status": health.status}, 503 if health.status == "unhealthy" else 200)
+
+
+async def health(api: Api, _: Request) -> Response:
+    healthy = await _store_answers(api)
+    return json_response(
+        {
+            "status": "healthy" if healthy else "unhealthy",
+            "service": "dedup2d",
+            "version": version("dedup2d"),
+            "vision": (await api.service.health()).status,
+        },
+        200 if healthy else 503,
+    )
+
+
+async def live(_: Api, __: Request) -> Response:
+    return json_response({"status": "live"})
+
+
+async def ready(api: Api, _: Request) -> Response:
+    """
+    Say whether requests should be sent here.
+
+    An engine that cannot answer does not count: jobs are taken in and wait for it.
+    """
+    if api.stopping.begun:
+        return json_response({"status": "stopping"}, 503)
+    if not await _store_answers(api):
+        return json_response({"status": "the job store does not answer"}, 503)
+    return json_response({"status": "ready"})
+
+
+async def metrics(api: Api, _: Request) -> Response:
+    if api.metrics is None:
+        raise HttpError("NOT_FOUND", "this service was started without metrics")
+    await _store_answers(api)
+    return Response(api.metrics.render(), media_type=_PROMETHEUS_TEXT)
+
+
+async def _store_answers(api: Api) -> bool:
+    """Count the jobs, which also refreshes their gauges."""
+    try:
+        await api.service.counts()
+    except Exception:
+        log.exception("the job store does not answer")
+        return False
+    return True
+
+
+RESOURCES = (
+    Resource(f"{PREFIX}/presets", {"GET": presets}),
+    Resource(f"{PREFIX}/health", {"GET": vision_health}),
+    Resource("/health", {"GET": health}),
+    Resource("/livez", {"GET": live}),
+    Resource("/readyz", {"GET": ready}),
+    Resource("/metrics", {"GET": metrics}),
+)

@@ -1,0 +1,108 @@
+"""Searches: answered at once, or taken in as a job."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from functools import partial
+
+from attrs import frozen
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dedup2d.types import Mode, SearchParams
+from dedup2d_http.context import ClientGoneError
+from dedup2d_http.headers import idempotency_key, preferences
+from dedup2d_http.params import search_query
+from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
+from dedup2d_http.uploads import Spool, Upload, upload
+from dedup2d_http.views import json_response
+from dedup2d_http.waiting import client_gone, unless
+
+__all__ = ["RESOURCES"]
+
+
+@frozen
+class _Search:
+    """One request to search."""
+
+    api: Api
+    request: Request
+    params: SearchParams
+    idempotency_key: str | None
+    body: Upload
+
+    async def now(self, data: AsyncIterable[bytes]) -> Response:
+        """Search while the client waits; stop if it does not."""
+
+        async def gone() -> None:
+            await self.body.done.wait()
+            await client_gone(self.request.receive)
+
+        found = await unless(
+            partial(
+                self.api.service.search,
+                tenant_of(self.request),
+                data,
+                file_name=self.body.file_name,
+                params=self.params,
+            ),
+            gone,
+        )
+        if found is None:
+            raise ClientGoneError
+        return json_response(found)
+
+    async def as_job(self, data: AsyncIterable[bytes], forced: str | None = None) -> Response:
+        """Take the search in as a job; *forced* says why, where the client did not ask for one."""
+        job = await self.api.service.submit(
+            tenant_of(self.request),
+            data,
+            file_name=self.body.file_name,
+            params=self.params,
+            idempotency_key=self.idempotency_key,
+        )
+        poll_url = f"{self.request.scope.get('root_path', '')}{PREFIX}/jobs/{job.job_id}"
+        headers = {"Location": poll_url, "Retry-After": "1"}
+        if preferences(self.request.headers).respond_async:
+            headers["Preference-Applied"] = "respond-async"
+        return json_response(
+            {
+                "job_id": job.job_id,
+                "status": job.status,
+                "poll_url": poll_url,
+                "forced_async_reason": forced,
+            },
+            202,
+            headers,
+        )
+
+    async def as_job_if_large(self, most: int) -> Response:
+        async with Spool.of(self.body) as spool:
+            if await spool.holds_all(most):
+                return await self.now(spool)
+            return await self.as_job(spool, "file_size")
+
+
+async def search(api: Api, request: Request) -> Response:
+    query = search_query(request)
+    asked = query.run_async or preferences(request.headers).respond_async
+    key = idempotency_key(request.headers)
+    body = await upload(request, api.limits)
+    this = _Search(api, request, query.params, key, body)
+    if asked:
+        return await this.as_job(body)
+    if query.params.mode is Mode.PRECISE and api.settings.forced_async_on_mode_precise:
+        return await this.as_job(body, "mode_precise")
+    most = api.settings.forced_async_file_size_bytes
+    if _may_exceed(request, most):
+        return await this.as_job_if_large(most)
+    return await this.now(body)
+
+
+def _may_exceed(request: Request, size: int) -> bool:
+    """Whether the drawing can be larger than *size*: it is at most as large as the body."""
+    length = request.headers.get("content-length", "")
+    return not length.isdecimal() or int(length) > size
+
+
+RESOURCES = (Resource(f"{PREFIX}/search", {"POST": search}),)

@@ -1,0 +1,174 @@
+"""
+Runs the app until a signal stops it.
+
+Granian runs inside this process and event loop, with one worker: the jobs run in the same process, and a
+second worker would open their database and index a second time. HTTP/1.1 only; a proxy in front speaks the
+rest. (uvicorn would do too, at half the rate, but it ends with status 143 after a SIGTERM.)
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import structlog
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.embed import Server
+from starlette.types import ASGIApp
+
+from dedup2d.errors import ConfigurationError, InternalError
+from dedup2d.metrics import PrometheusMetrics
+from dedup2d.service import Dedup2D
+from dedup2d.settings import Settings
+from dedup2d_http.app import create_app
+from dedup2d_http.auth import check_exposure
+from dedup2d_http.routing import Stopping
+
+__all__ = ["run", "serve"]
+
+GRACE_SECONDS = 20.0
+"""How long requests under way may take once the service was asked to stop; orchestrators kill after 30 s."""
+
+_START_SECONDS = 30.0
+_HEADER_MILLISECONDS = 15_000
+_BUFFER_BYTES = 64 * 1024  # the least that hyper takes is 8 KiB; it bounds a request's headers too
+
+# Granian would set up handlers of its own; this lets its errors pass to ours.
+_GRANIAN_LOGS = {
+    "formatters": {},
+    "handlers": {},
+    "loggers": {
+        "_granian": {"handlers": [], "propagate": True},
+        "granian.access": {"handlers": [], "propagate": False},
+    },
+}
+
+log = structlog.get_logger("dedup2d.http")
+
+
+def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """
+    Serve until SIGTERM or SIGINT; *on_ready* is told the service's URL once it answers.
+
+    Raises: as `serve`.
+    """
+    anyio.run(lambda: serve(settings, on_ready=on_ready), backend="asyncio")
+
+
+async def serve(
+    settings: Settings,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+    grace_seconds: float = GRACE_SECONDS,
+) -> None:
+    """
+    Serve until SIGTERM or SIGINT, then let requests under way end and give running jobs back.
+
+    Raises:
+        ConfigurationError: the address is taken, or open to other machines without keys.
+        MissingExtraError: a back end's packages are not installed.
+    """
+    check_exposure(settings.host, settings.api_keys)
+    address, port = free_address(settings.host, settings.port)
+    metrics, stopping = PrometheusMetrics(), Stopping()
+    async with Dedup2D.from_settings(settings, observer=metrics) as service:
+        app = create_app(service, settings, metrics=metrics, stopping=stopping)
+        await serve_app(app, address, port, stopping, on_ready=on_ready, grace_seconds=grace_seconds)
+
+
+async def serve_app(
+    app: ASGIApp,
+    address: str,
+    port: int,
+    stopping: Stopping,
+    *,
+    on_ready: Callable[[str], None] | None,
+    grace_seconds: float,
+) -> None:
+    """Serve *app*; a first signal stops it within *grace_seconds*, a second one at once."""
+    server = _server(app, address, port)
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as tasks:
+
+            async def stop(scope: anyio.CancelScope) -> None:
+                await anext(signals)
+                log.info("stopping", grace_seconds=grace_seconds)
+                stopping.begin()
+                server.stop()
+                with anyio.move_on_after(grace_seconds):
+                    await anext(signals)
+                scope.cancel()
+
+            tasks.start_soon(stop, tasks.cancel_scope)
+            tasks.start_soon(_announce, address, port, on_ready)
+            await server.serve()
+            tasks.cancel_scope.cancel()
+    if not stopping.begun:
+        raise InternalError("the HTTP server ended by itself: see the log")
+
+
+def _server(app: ASGIApp, address: str, port: int) -> Any:
+    return Server(
+        app,
+        address,
+        port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS, max_buffer_size=_BUFFER_BYTES),
+        websockets=False,
+        log_level=LogLevels.error,
+        log_dictconfig=_GRANIAN_LOGS,
+    )
+
+
+async def _announce(address: str, port: int, on_ready: Callable[[str], None] | None) -> None:
+    """Tell the URL once connections are taken: Granian itself does not say when."""
+    with anyio.fail_after(_START_SECONDS):
+        while True:
+            try:
+                stream = await anyio.connect_tcp(_reachable(address), port)
+            except OSError:
+                await anyio.sleep(0.01)
+            else:
+                await stream.aclose()
+                break
+    url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    log.info("listening", url=url)
+    if on_ready:
+        on_ready(url)
+
+
+def _reachable(address: str) -> str:
+    """Return where a socket that listens on *address* can be reached: all addresses means any."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared, not bound
+
+
+def free_address(host: str, port: int) -> tuple[str, int]:
+    """
+    Return the address and port to listen on; port 0 becomes a free one.
+
+    Granian shares a taken port with its owner instead of failing, so this looks first.
+
+    Raises:
+        ConfigurationError: *host* is no address of this machine, or something listens there.
+    """
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            probe.listen(1)
+            address, found = probe.getsockname()[:2]
+            return address, found
+    except OSError as error:
+        reason = error.strerror or "it cannot be used"
+        raise ConfigurationError(
+            "DEDUP2D_HOST:DEDUP2D_PORT", f"{host}:{port}", f"an address that is free ({reason.lower()})"
+        ) from None

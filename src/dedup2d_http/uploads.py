@@ -1,0 +1,304 @@
+"""
+Multipart bodies (RFC 7578), parsed while they arrive.
+
+The drawing is passed on in the pieces it comes in: memory does not grow with it. The pieces end only once
+the whole body was seen to be right, else they raise: who stores them stores nothing of a body that was cut
+off.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Self
+
+import anyio
+from attrs import frozen
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+from starlette.types import Receive
+
+from dedup2d.errors import FileTooLargeError, InvalidParameterError, shown
+from dedup2d_http.context import ClientGoneError
+from dedup2d_http.problems import HttpError
+
+__all__ = ["Spool", "Upload", "UploadLimits", "upload"]
+
+_FILE = "file"
+_PLAIN_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
+
+
+@frozen(kw_only=True)
+class UploadLimits:
+    """
+    What a body may cost.
+
+    Args:
+        max_file_bytes: most bytes of the drawing.
+        max_other_bytes: most bytes of all else in the body: boundaries, headers, fields.
+        max_parts: most parts.
+        max_field_bytes: most bytes of one field.
+        max_header_bytes: most bytes of one header of a part; a file's name stands in one.
+        idle_seconds: longest pause between two pieces.
+    """
+
+    max_file_bytes: int
+    max_other_bytes: int = 256 * 1024
+    max_parts: int = 16
+    max_field_bytes: int = 64 * 1024
+    max_header_bytes: int = 16 * 1024
+    idle_seconds: float = 30.0
+
+    @property
+    def max_body_bytes(self) -> int:
+        return self.max_file_bytes + self.max_other_bytes
+
+
+class Upload(AsyncIterator[bytes]):
+    """
+    The drawing of a body, as its pieces; and the body's fields.
+
+    `fields` holds those that came before the drawing, and all of them once the pieces are through.
+    `done` is set when no more of the body will come.
+
+    Iterating raises:
+        HttpError: the body is malformed, or nothing came for too long.
+        FileTooLargeError: the body is larger than allowed.
+        ClientGoneError: the connection broke.
+    """
+
+    def __init__(self, receive: Receive, form: _Form, limits: UploadLimits) -> None:
+        self.done = anyio.Event()
+        self._receive = receive
+        self._form = form
+        self._limits = limits
+        self._size = 0
+
+    @property
+    def file_name(self) -> str:
+        return self._form.file_name
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return self._form.fields
+
+    async def find_file(self) -> None:
+        """Read up to where the drawing begins."""
+        while not self._form.has_file:
+            if self.done.is_set():
+                raise HttpError(
+                    "INVALID_MULTIPART", "the body has no part named file: send the drawing as that"
+                )
+            await self._feed()
+
+    async def __anext__(self) -> bytes:
+        while not self._form.pieces:
+            if self.done.is_set():
+                raise StopAsyncIteration
+            await self._feed()
+        return self._form.pieces.popleft()
+
+    async def _feed(self) -> None:
+        body, more = await self._next()
+        self._size += len(body)
+        if self._size > self._limits.max_body_bytes:
+            raise FileTooLargeError("the body", self._limits.max_file_bytes)
+        self._form.write(body)
+        if not more:
+            self._form.close()
+            self.done.set()
+
+    async def _next(self) -> tuple[bytes, bool]:
+        with anyio.move_on_after(self._limits.idle_seconds):
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            return message.get("body", b""), message.get("more_body", False)
+        raise HttpError(
+            "REQUEST_TIMEOUT", f"nothing came for {self._limits.idle_seconds:g} s: send the body again"
+        )
+
+
+async def upload(request: Request, limits: UploadLimits, *, fields: Collection[str] = ()) -> Upload:
+    """
+    Begin to read the body of *request*, up to where the drawing begins.
+
+    Only parts named `file` and those named in *fields* may be in it.
+
+    Raises:
+        HttpError: it is not multipart/form-data, or malformed, or has no drawing.
+        FileTooLargeError: it announces more bytes than are allowed.
+        InvalidParameterError: it has another part.
+    """
+    boundary = _boundary(request)
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limits.max_body_bytes:
+        raise FileTooLargeError("the body", limits.max_file_bytes)
+    begun = Upload(request.receive, _Form(boundary, limits, frozenset(fields)), limits)
+    await begun.find_file()
+    return begun
+
+
+def _boundary(request: Request) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        given = shown(kind.decode("latin-1")) or "nothing"
+        raise HttpError(
+            "UNSUPPORTED_MEDIA_TYPE",
+            f"send the drawing as the part file of multipart/form-data, not as {given}",
+            {"Accept-Post": "multipart/form-data"},
+        )
+    if encoding := request.headers.get("content-encoding", ""):
+        raise HttpError(
+            "UNSUPPORTED_MEDIA_TYPE",
+            f"Content-Encoding {shown(encoding)} is not taken: send the body as it is",
+        )
+    boundary = options.get(b"boundary", b"")
+    if not 1 <= len(boundary) <= 70:
+        raise HttpError("INVALID_MULTIPART", "the Content-Type needs a boundary of 1 to 70 characters")
+    return boundary
+
+
+class _Form:
+    """What the parser has found so far."""
+
+    def __init__(self, boundary: bytes, limits: UploadLimits, allowed: frozenset[str]) -> None:
+        self.pieces: deque[bytes] = deque()
+        self.fields: dict[str, str] = {}
+        self.file_name = ""
+        self.has_file = False
+        self._limits = limits
+        self._allowed = allowed
+        self._parts = 0
+        self._ended = False
+        self._headers: dict[str, str] = {}
+        self._header_name = b""
+        self._header_value = b""
+        self._name = ""
+        self._field = bytearray()
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begins,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value_piece,
+                "on_header_end": self._header_ends,
+                "on_headers_finished": self._headers_end,
+                "on_part_data": self._part_data,
+                "on_part_end": self._part_ends,
+                "on_end": self._end,
+            },
+            max_header_size=limits.max_header_bytes,
+        )
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise HttpError("INVALID_MULTIPART", f"the body is malformed: {shown(str(error))}") from None
+
+    def close(self) -> None:
+        if not self._ended:
+            raise HttpError(
+                "INVALID_MULTIPART", "the body ends before its closing boundary: send it again, whole"
+            )
+
+    def _part_begins(self) -> None:
+        self._parts += 1
+        if self._parts > self._limits.max_parts:
+            raise HttpError("INVALID_MULTIPART", f"the body has more than {self._limits.max_parts} parts")
+        self._headers = {}
+        self._field.clear()
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _header_value_piece(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _header_ends(self) -> None:
+        self._headers[self._header_name.decode("latin-1").lower()] = self._header_value.decode("latin-1")
+        self._header_name = self._header_value = b""
+
+    def _headers_end(self) -> None:
+        kind, options = parse_options_header(self._headers.get("content-disposition"))
+        if kind != b"form-data" or b"name" not in options:
+            raise HttpError("INVALID_MULTIPART", "a part has no Content-Disposition: form-data with a name")
+        encoding = self._headers.get("content-transfer-encoding", "").strip().lower()
+        if encoding not in _PLAIN_ENCODINGS:
+            raise HttpError(
+                "INVALID_MULTIPART", f"Content-Transfer-Encoding {shown(encoding)} is not taken: send binary"
+            )
+        self._name = options[b"name"].decode(errors="replace")
+        if self._name == _FILE:
+            self._file_begins(options.get(b"filename", b""))
+        elif self._name not in self._allowed:
+            allowed = ", ".join([_FILE, *sorted(self._allowed)])
+            raise InvalidParameterError(
+                f"part {shown(self._name)}", "", f"parts named {allowed}, parameters in the query"
+            )
+        elif self._name in self.fields:
+            raise HttpError("INVALID_MULTIPART", f"the body has more than one part named {self._name}")
+
+    def _file_begins(self, file_name: bytes) -> None:
+        if self.has_file:
+            raise HttpError(
+                "INVALID_MULTIPART", "the body has more than one part named file: send one drawing"
+            )
+        self.has_file = True
+        self.file_name = file_name.decode(errors="replace")
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == _FILE:
+            self.pieces.append(data[start:end])
+            return
+        if len(self._field) + end - start > self._limits.max_field_bytes:
+            raise InvalidParameterError(self._name, "...", f"at most {self._limits.max_field_bytes:,} bytes")
+        self._field += data[start:end]
+
+    def _part_ends(self) -> None:
+        if self._name != _FILE:
+            try:
+                self.fields[self._name] = self._field.decode()
+            except UnicodeDecodeError:
+                raise InvalidParameterError(self._name, bytes(self._field[:40]), "UTF-8") from None
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+class Spool:
+    """
+    Holds the beginning of a stream on disk, to be read again before the rest.
+
+    The file has no name: a crash leaves nothing behind.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes], file: anyio.SpooledTemporaryFile[bytes]) -> None:
+        self._pieces = pieces
+        self._file = file
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, pieces: AsyncIterator[bytes]) -> AsyncIterator[Self]:
+        async with anyio.SpooledTemporaryFile(max_size=256 * 1024, mode="w+b") as file:
+            yield cls(pieces, file)
+
+    async def holds_all(self, most: int | None = None) -> bool:
+        """Take in the stream until it ends or more than *most* bytes came; say whether it ended."""
+        size = 0
+        async for piece in self._pieces:
+            await self._file.write(piece)
+            size += len(piece)
+            if most is not None and size > most:
+                return False
+        return True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        await self._file.seek(0)
+        while piece := await self._file.read(256 * 1024):
+            yield piece
+        async for piece in self._pieces:
+            yield piece
