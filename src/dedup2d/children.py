@@ -199,7 +199,7 @@ class _Child:
 
     @classmethod
     async def start(cls, memory_bytes: int) -> _Child:
-        boot = json.dumps([[os.path.abspath(entry) for entry in sys.path], os.getpid(), memory_bytes])  # noqa: PTH100
+        boot = json.dumps([sys.path, os.getpid(), memory_bytes])
         return cls(
             await anyio.open_process(
                 [sys.executable, "-c", _BOOT, boot],
