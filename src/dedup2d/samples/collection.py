@@ -262,7 +262,12 @@ class _Family:
             part, words = revise(draft.part, rng)
             draft = evolve(draft, part=part, revisions=(*draft.revisions, words))
             yield self._drawing(
-                f"rev{letter}", draft, dxf=dxf, relation=Relation.REVISION, transform="revision", note=words
+                f"rev{letter}",
+                draft,
+                dxf=dxf,
+                relation=Relation.REVISION,
+                transform="revision",
+                note=words[1],
             )
         for number in (1, 2):
             sibling = evolve(self.draft, part=vary(self.draft.part, rng, self._serial(number)))

@@ -13,7 +13,7 @@ from ezdxf._options import options
 from ezdxf.document import Drawing as DxfDocument
 
 from dedup2d.samples.layout import Placement, arrange
-from dedup2d.samples.parts import KINDS, Part
+from dedup2d.samples.parts import KINDS, Part, Words
 from dedup2d.samples.pdf import pdf_bytes, svg_bytes
 from dedup2d.samples.pen import Pen, new_document
 from dedup2d.samples.sheets import COMPANIES, SHEET_SIZES, Company, Revision, TitleData
@@ -40,7 +40,7 @@ class Draft:
     part: Part
     company: int
     size: str
-    revisions: tuple[str, ...] = ()
+    revisions: tuple[Words, ...] = ()
     mirrored: bool = False
     clerk: int = 0
 
@@ -65,6 +65,10 @@ class Drawn:
     def dxf(self) -> bytes:
         """Return the drawing as DXF (R2010, UTF-8)."""
         stream = io.StringIO()
+        classes = self.doc.classes
+        classes.add_required_classes(self.doc.dxfversion)
+        # ezdxf takes them from a set, whose order changes from process to process
+        classes.classes = dict(sorted(classes.classes.items()))
         with _fixed_meta_data():
             self.doc.write(stream)
         return stream.getvalue().encode("utf-8", "surrogateescape")
@@ -144,21 +148,26 @@ def _title(draft: Draft, size: str, scale: str) -> TitleData:
         letter="A", text=("Erstausgabe", "FIRST ISSUE")[draft.company], date=date(0), by=people[clerk % 3][:1]
     )
     later = [
-        Revision(letter=letters[index], text=text, date=date(index), by=people[(clerk + index) % 3][:1])
+        Revision(
+            letter=letters[index],
+            text=text[draft.company],
+            date=date(index),
+            by=people[(clerk + index) % 3][:1],
+        )
         for index, text in enumerate(draft.revisions, start=1)
     ]
     return TitleData(
         number=draft.number,
         name=name,
         material=part.material,
-        finish=part.finish,
+        finish=part.finish[draft.company],
         scale=scale,
         size=size,
         drawn_by=people[clerk % 3],
         checked_by=people[(clerk + 1) % 3],
         date=date(0),
         mass=f"{(part.serial * 37 % 90) / 10 + 0.4:.1f}",
-        notes=part.notes,
+        notes=tuple(note[draft.company] for note in part.notes),
         revisions=(first, *later),
     )
 

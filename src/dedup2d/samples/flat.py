@@ -370,8 +370,7 @@ def _angle_profile(pen: Pen, p: Params) -> None:
     pen.upright(0, leg, 0, -12)
     pen.across(0, base, leg, 8)
     pen.note(base * 0.7, t, f"t = {_number(t)}", 6, 9)
-    x, y = pen.at(t + 0.3 * (r), t + 0.3 * r)
-    pen.paper.text(x + 7, y + 6, f"R{_number(r)}", 3, layer="DIMENSION")
+    pen.note(t + 0.3 * r, t + 0.3 * r, f"R{_number(r)}", 7, 16)
 
 
 def _angle_base_features(pen: Pen, p: Params, x0: float, toward: float) -> None:
@@ -403,7 +402,8 @@ def _angle_flat(pen: Pen, p: Params, flat: float) -> None:
     pen.rect(0, 0, flat, width)
     bend = p["leg"] - 0.8 * p["sheet"]
     pen.line(bend, 0, bend, width, "CENTRE")
-    pen.text(bend, width * 0.5, "UP 90°", 2.5, "centre", 90)
+    x, y = pen.at(bend, width * 0.5)
+    pen.paper.text(x - 2.5, y, "UP 90°", 2.5, "centre", 90)
     _angle_base_features(pen, p, flat - base, 1)
     for index in range(3):
         pen.hole(p["leg"] * 0.4, width * (0.2 + 0.3 * index), p["hole"] * 0.4)
@@ -461,7 +461,7 @@ def _lever_plan(pen: Pen, p: Params) -> None:
     pen.across(0, span, big, 14)
     pen.across(0, at, big, 7)
     pen.note(span + small * 0.7, small * 0.7, f"R{_number(small)}", 5, 6)
-    pen.note(-big * 0.7, -big * 0.7, f"Ø{_number(p['big'])}", -4, -7)
+    pen.note(-big * 0.7, -big * 0.7, f"Ø{_number(p['big'])}", -14, -8)
 
 
 def _lever_section(pen: Pen, p: Params) -> None:

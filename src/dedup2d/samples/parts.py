@@ -18,6 +18,8 @@ from dedup2d.samples.layout import View
 __all__ = ["KINDS", "Kind", "Part", "make_part", "revise", "vary"]
 
 Params = Mapping[str, float]
+Words = tuple[str, str]
+"""The same said in the language of either company."""
 Range = tuple[float, float, float]
 """Least, most and step of a measure."""
 
@@ -38,7 +40,7 @@ class Kind:
         handed: whether left and right make different parts.
     """
 
-    names: tuple[str, str]
+    names: Words
     views: Callable[[Params], list[View]]
     ranges: Mapping[str, Range]
     derive: Callable[[dict[str, float]], dict[str, float]]
@@ -56,8 +58,8 @@ class Part:
     params: Params
     serial: int
     material: str
-    finish: str
-    notes: tuple[str, ...]
+    finish: Words
+    notes: tuple[Words, ...]
 
     @property
     def views(self) -> Sequence[View]:
@@ -66,6 +68,11 @@ class Part:
     @property
     def handed(self) -> bool:
         return KINDS[self.kind].handed
+
+
+def _cover_boss(p: Params) -> int:
+    """Give a boss that stands clear of the cover's wall, even after a revision."""
+    return round(min(p["width"] * 0.42, 2 * (0.36 * p["length"] - 2.4 * p["edge"] - 3)))
 
 
 KINDS: Mapping[str, Kind] = {
@@ -152,8 +159,8 @@ KINDS: Mapping[str, Kind] = {
         },
         derive=lambda p: {
             "hole": round(p["edge"] * 0.75, 1),
-            "boss": round(p["width"] * 0.42),
-            "bore": round(p["width"] * 0.24),
+            "boss": _cover_boss(p),
+            "bore": round(_cover_boss(p) * 0.56),
             "boss_at": 0.36,
         },
         changes={"boss": "boss", "bore": "bore", "height": "height"},
@@ -206,16 +213,46 @@ KINDS: Mapping[str, Kind] = {
 }
 
 _MATERIALS = ("S235JR", "C45E", "42CrMo4", "EN AW-6082 T6", "EN-GJL-250", "1.4301")
-_FINISHES = ("blank geölt", "verzinkt", "eloxiert E6/EV1", "pulverbesch. RAL 7035", "brüniert")
-_NOTES = (
-    "Kanten gebrochen 0,5 x 45°",
-    "Nicht bemaßte Radien R2",
-    "Rundlauf 0,02 zu Bezug A",
-    "Werkstückkanten ISO 13715",
-    "Teile-Nr. geprägt, Schrift 3 mm",
-    "Härteprobe nach Zeichnung 77-003",
-    "Prüfmaße nach QP-112",
+_FINISHES = (
+    ("blank geölt", "OILED"),
+    ("verzinkt", "ZINC PLATED"),
+    ("eloxiert E6/EV1", "ANODISED CLEAR"),
+    ("pulverbesch. RAL 7035", "POWDER COAT RAL 7035"),
+    ("brüniert", "BLACK OXIDE"),
 )
+_NOTES = (
+    ("Kanten gebrochen 0,5 x 45°", "BREAK EDGES 0.5 x 45°"),
+    ("Nicht bemaßte Radien R2", "UNSPECIFIED RADII R2"),
+    ("Rundlauf 0,02 zu Bezug A", "RUNOUT 0.02 TO DATUM A"),
+    ("Werkstückkanten ISO 13715", "EDGES TO ISO 13715"),
+    ("Teile-Nr. geprägt, Schrift 3 mm", "STAMP PART No. 3 HIGH"),
+    ("Härteprobe nach Zeichnung 77-003", "HARDNESS TEST SEE 77-003"),
+    ("Prüfmaße nach QP-112", "INSPECT TO QP-112"),
+)
+_WORDS = {
+    "hub length": "Nabenlänge",
+    "flange thickness": "Flanschdicke",
+    "bolt holes": "Bohrungen",
+    "collar length": "Bundlänge",
+    "collar diameter": "Bunddurchmesser",
+    "journal length": "Zapfenlänge",
+    "height": "Höhe",
+    "bores": "Bohrungen",
+    "corner": "Ecke",
+    "slots": "Langlöcher",
+    "slot": "Langloch",
+    "pocket depth": "Taschentiefe",
+    "bore": "Bohrung",
+    "fixing holes": "Befestigungsbohrungen",
+    "pocket radius": "Taschenradius",
+    "boss": "Nabe",
+    "hub": "Nabe",
+    "face width": "Zahnbreite",
+    "leg": "Schenkel",
+    "holes": "Bohrungen",
+    "boss height": "Nabenhöhe",
+    "pin bore": "Stiftbohrung",
+}
 
 
 def make_part(rng: random.Random, kind: str, serial: int) -> Part:
@@ -240,29 +277,30 @@ def _pick(rng: random.Random, limits: Range) -> float:
     return low + step * rng.randint(0, round((high - low) / step))
 
 
-def revise(part: Part, rng: random.Random) -> tuple[Part, str]:
+def revise(part: Part, rng: random.Random) -> tuple[Part, Words]:
     """Return the next revision of *part*, one or two changes on, and what the revision table says."""
     kind, params = KINDS[part.kind], dict(part.params)
     options = [name for name in ("extra", "shift", "chamfer") if not params[name]]
     changes = rng.sample([*options, "measure"], rng.choice((1, 2)))
     words = [_apply(kind, params, change, rng) for change in changes]
-    return evolve(part, params=params), ", ".join(words)
+    return evolve(part, params=params), (", ".join(w[0] for w in words), ", ".join(w[1] for w in words))
 
 
-def _apply(kind: Kind, params: dict[str, float], change: str, rng: random.Random) -> str:
+def _apply(kind: Kind, params: dict[str, float], change: str, rng: random.Random) -> Words:
     if change == "extra":
         params["extra"] = 1.0
-        return "hole added"
+        return "Bohrung ergänzt", "hole added"
     if change == "shift":
         params["shift"] = kind.moves
-        return f"feature moved by {kind.moves:g}"
+        return f"Lage um {kind.moves:g} geändert", f"feature moved by {kind.moves:g}"
     if change == "chamfer":
         params["chamfer"] = kind.chamfer
-        return f"chamfer {kind.chamfer:g} added"
+        return f"Fase {kind.chamfer:g} ergänzt", f"chamfer {kind.chamfer:g} added"
     name = rng.choice(sorted(kind.changes))
     before = params[name]
     params[name] = round(before * 1.12) if before >= 9 else before + 1
-    return f"{kind.changes[name]} {before:g} -> {params[name]:g}"
+    english, values = kind.changes[name], f"{before:g} -> {params[name]:g}"
+    return f"{_WORDS[english]} {values}", f"{english} {values}"
 
 
 def vary(part: Part, rng: random.Random, serial: int) -> Part:

@@ -157,9 +157,9 @@ def _draw_nordwerk(pen: Pen, data: TitleData) -> Area:
     notes_x = inner[0] + 6
     _notes(pen, notes_x, y + 4.6 * len(data.notes) + 6, data.notes, "Hinweise")
     _surface_mark(pen, inner[2] - 62, inner[3] - 16, "Ra 3.2")
-    pen.text(inner[2] - 46, inner[3] - 13.4, "(", 5)
+    pen.text(inner[2] - 46.5, inner[3] - 13.4, "(", 5)
     _surface_mark(pen, inner[2] - 39, inner[3] - 16, "Ra 1.6")
-    pen.text(inner[2] - 24.5, inner[3] - 13.4, ")", 5)
+    pen.text(inner[2] - 22.5, inner[3] - 13.4, ")", 5)
     return inner[0] + 4, y + 46 + 5 * len(data.revisions), inner[2] - 4, inner[3] - 12
 
 

@@ -35,7 +35,7 @@ def flange(p: Params) -> list[View]:
             row=0,
             box=(0, -outer, length, outer),
             draw=lambda pen: _flange_section(pen, p),
-            pad=(18, 20, 34, 20),
+            pad=(18, 20, 34, 28),
         ),
     ]
 
@@ -99,7 +99,7 @@ def _flange_section(pen: Pen, p: Params) -> None:
     pen.upright(-bore, bore, 0, -10, "Ø<> H7")
     pen.upright(-outer, outer, length, 22, "Ø<>")
     x, y = pen.at(length / 2, outer)
-    pen.paper.text(x, y + 17, "A - A", 3.5, "centre")
+    pen.paper.text(x, y + 22, "A - A", 3.5, "centre")
 
 
 def shaft(p: Params) -> list[View]:
@@ -158,7 +158,7 @@ def _shaft_side(pen: Pen, p: Params) -> None:
         if right < end:
             pen.path([(right, radius), (end, radius - cut), (end, cut - radius), (right, -radius)])
     for index, (start, end, diameter) in enumerate(steps):
-        pen.across(start, end, -largest, -9)
+        pen.across(start, end, -largest, -18)
         x = start + (end - start) * (0.3 if index % 2 else 0.6)
         fit = ("k6", "h7", "m6", "h11")[index]
         pen.note(
@@ -168,20 +168,14 @@ def _shaft_side(pen: Pen, p: Params) -> None:
             4,
             (largest - diameter / 2) * pen.scale + 6 + 7 * (index % 2),
         )
-    pen.across(0, total, -largest, -18)
+    pen.across(0, total, -largest, -27)
     start, end, _ = steps[2]
     key = p["key_length"]
     left = (start + end - key) / 2 + p["shift"]
     half = p["key"] / 2
-    pen.path(
-        [
-            (left + half, half),
-            (left + half, -half, 1),
-            (left + key - half, -half),
-            (left + key - half, half, 1),
-        ]
-    )
-    pen.across(left, left + key, -largest, -27)
+    right = left + key
+    pen.path([(left + half, -half), (right - half, -half, 1), (right - half, half), (left + half, half, 1)])
+    pen.across(left, right, -largest, -9)
     if p["extra"]:
         start, end, _ = steps[1]
         pen.hole((start + end) / 2, 0, p["d2"] * 0.14)
@@ -296,7 +290,7 @@ def _gear_table(pen: Pen, p: Params, tip: float) -> None:
     rows = (
         ("m", _number(p["module"])),
         ("z", str(int(p["teeth"]))),
-        ("α", "20°"),  # noqa: RUF001
+        ("PA", "20°"),
         ("d", _number(p["module"] * p["teeth"])),
         ("Q", "7 DIN 3962"),
     )
