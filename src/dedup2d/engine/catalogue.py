@@ -92,11 +92,11 @@ class Catalogue:
         """Do what `add` does if the file is there with all its sheets; give their ids, else none."""
         file, metadata = rows.storable(file)
         with self._database.reading() as connection:
-            if not rows.complete(connection, file):
-                return ()
-        with self._database.writing() as connection:
             known = rows.complete(connection, file)
-            rows.touch(connection, file, metadata)
+        if known and (file.mtime_ns is not None or metadata != rows.NO_METADATA):
+            with self._database.writing() as connection:
+                known = rows.complete(connection, file)
+                rows.touch(connection, file, metadata)
         return known
 
     def remove(self, drawing: str) -> None:

@@ -16,6 +16,7 @@ KEPT_REMOVALS = 100_000
 """Over how many changes a process may sleep and still catch up without loading all anew."""
 
 MAX_METADATA_BYTES = 65_536
+NO_METADATA = "{}"
 
 SCHEMA = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -116,8 +117,8 @@ def touch(connection: sqlite3.Connection, file: FileRecord, metadata: str) -> No
     """Note the file's new time and metadata, where there are any."""
     connection.execute(
         "UPDATE files SET mtime_ns = coalesce(?1, mtime_ns),"
-        " metadata = CASE ?2 WHEN '{}' THEN metadata ELSE ?2 END WHERE file_hash = ?3 AND origin = ?4",
-        (file.mtime_ns, metadata, file.file_hash, file.origin),
+        " metadata = coalesce(?2, metadata) WHERE file_hash = ?3 AND origin = ?4",
+        (file.mtime_ns, None if metadata == NO_METADATA else metadata, file.file_hash, file.origin),
     )
 
 

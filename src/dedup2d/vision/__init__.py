@@ -1,0 +1,1 @@
+"""Vision clients: whatever answers a search."""

@@ -1,0 +1,303 @@
+"""One search over one index: candidates, verification, verdicts, and the differences of the best."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from attrs import evolve, field, frozen
+
+from dedup2d.children import Children
+from dedup2d.engine.candidates import Candidate
+from dedup2d.engine.extract import Likeness, Overlay, differences, verify_batch
+from dedup2d.engine.fingerprint import Fingerprint
+from dedup2d.engine.judge import Judgement, judge
+from dedup2d.engine.verify import Evidence
+from dedup2d.errors import UnreadableDrawingError
+from dedup2d.protocols import Progress
+from dedup2d.types import Drawing, Match, Mode, SearchParams, Transform, Verdict
+from dedup2d.vision.indexes import Index
+
+__all__ = ["MAX_PAGES", "Found", "QuerySheet", "Search"]
+
+T = TypeVar("T")
+
+MAX_PAGES = 50
+"""Pages of a query that are searched for; the others are named in a warning."""
+
+_VERIFIED = {Mode.FAST: 0, Mode.BALANCED: 12, Mode.PRECISE: 50}
+_VERIFIED_LEAST = 3
+_VERIFIED_IN_ALL = 200
+_BATCH = 6
+_SAME_BYTES = 500
+
+
+@frozen(kw_only=True, eq=False)
+class QuerySheet:
+    """One sheet that is searched for."""
+
+    page: int
+    fingerprint: Fingerprint
+    likeness: Likeness
+
+    @classmethod
+    def of(cls, page: int, likeness: Likeness) -> QuerySheet:
+        """Make one from stored or fresh bytes; ValueError if the fingerprint is of another version."""
+        return cls(page=page, fingerprint=Fingerprint.from_bytes(likeness.fingerprint), likeness=likeness)
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing on it that a search could go by."""
+        return not self.fingerprint.information and not len(self.fingerprint.features)
+
+
+@frozen(kw_only=True, eq=False)
+class Hit:
+    """A drawing that a query sheet matched."""
+
+    key: int
+    drawing: Drawing
+    sheet: QuerySheet
+    judgement: Judgement
+    evidence: Evidence | None
+    exact: bool
+
+    @property
+    def rank(self) -> tuple[float, float, int, int]:
+        """Order of matches, best first."""
+        return -self.judgement.similarity, -self.judgement.confidence, self.sheet.page, self.key
+
+
+@frozen(kw_only=True)
+class Found:
+    """What a search found, best first, and what it took."""
+
+    matches: tuple[Match, ...]
+    final_level: int
+    candidates_ms: float
+    verify_ms: float
+    stats: dict[str, int] = field(factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Search:
+    """
+    One search.
+
+    Args:
+        name: what to call the query in errors.
+        file_hash: SHA-256 of the query's bytes.
+        seconds: how long one step in a child may take.
+        leave_out: key of a drawing that is no answer: the query itself.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        children: Children,
+        params: SearchParams,
+        *,
+        name: str,
+        file_hash: str,
+        seconds: float,
+        progress: Progress | None = None,
+        leave_out: int | None = None,
+    ) -> None:
+        self._index = index
+        self._children = children
+        self._params = params
+        self._name = name
+        self._file_hash = file_hash
+        self._seconds = seconds
+        self._progress = progress or (lambda _: None)
+        self._leave_out = leave_out
+        self._hits: dict[int, Hit] = {}
+        self._warnings: list[str] = []
+        self._looked_at = self._verified = 0
+        self._candidates_ms = self._verify_ms = 0.0
+
+    async def run(self, sheets: Sequence[QuerySheet]) -> Found:
+        """Search for *sheets* and merge: each drawing is found once, for the sheet it fits best."""
+        await self._index.catch_up()
+        await self._warn_of_left_out()
+        for number, sheet in enumerate(sheets, 1):
+            self._progress(f"searching sheet {number} of {len(sheets)}")
+            await self._search_sheet(sheet, len(sheets))
+        hits = sorted(self._hits.values(), key=lambda hit: hit.rank)[: self._params.max_results]
+        return Found(
+            matches=await self._with_differences(hits),
+            final_level=4 if self._verified else 2 if self._looked_at else 1,
+            candidates_ms=self._candidates_ms,
+            verify_ms=self._verify_ms,
+            stats={
+                "l1": len(self._index.live) * len(sheets),
+                "l2": self._looked_at,
+                "l4": self._verified,
+            },
+            warnings=tuple(self._warnings),
+        )
+
+    async def _warn_of_left_out(self) -> None:
+        counts = await anyio.to_thread.run_sync(self._index.catalogue.counts)
+        left_out = counts.stale + self._index.live.damaged
+        if left_out:
+            self._warnings.append(
+                f"{left_out} of {counts.drawings} drawings were not searched: their fingerprints are"
+                " of another version or damaged; rebuild the index"
+            )
+
+    async def _search_sheet(self, sheet: QuerySheet, sheets: int) -> None:
+        started = time.perf_counter()
+        candidates = await self._candidates(sheet)
+        drawings = await anyio.to_thread.run_sync(
+            self._index.catalogue.drawings, [one.key for one in candidates]
+        )
+        candidates = [one for one in candidates if self._may_answer(one.key, drawings)]
+        exact = {one.key for one in candidates if self._is_exact(drawings[one.key], sheet)}
+        self._candidates_ms += _since(started)
+        self._looked_at += len(candidates)
+        doubtful = [one.key for one in candidates if one.key not in exact]
+        evidence = await self._verify(sheet, doubtful[: self._share(sheets)])
+        for one in candidates:
+            self._keep(
+                Hit(
+                    key=one.key,
+                    drawing=drawings[one.key],
+                    sheet=sheet,
+                    judgement=judge(one, evidence.get(one.key), self._params, same_bytes=one.key in exact),
+                    evidence=evidence.get(one.key),
+                    exact=one.key in exact,
+                )
+            )
+
+    async def _candidates(self, sheet: QuerySheet) -> list[Candidate]:
+        """Return what the levels 1 and 2 name, and what has the query's bytes."""
+        same = await anyio.to_thread.run_sync(
+            lambda: self._index.catalogue.same_bytes(self._file_hash, limit=_SAME_BYTES)
+        )
+        # Those are left out later or need no search; room for others must remain.
+        limit = max(self._params.max_results, _VERIFIED[self._params.mode]) + len(same) + 1
+        found = [] if sheet.blank else await self._index.candidates(sheet.fingerprint, limit)
+        named = {one.key for one in found}
+        return [Candidate(key=key) for key, page in same if page == sheet.page and key not in named] + found
+
+    def _may_answer(self, key: int, drawings: dict[int, Drawing]) -> bool:
+        if key == self._leave_out or key not in drawings:
+            return False
+        return not (self._params.exclude_self and drawings[key].file_hash == self._file_hash)
+
+    def _is_exact(self, drawing: Drawing, sheet: QuerySheet) -> bool:
+        return drawing.file_hash == self._file_hash and drawing.page == sheet.page
+
+    def _share(self, sheets: int) -> int:
+        """Return how many candidates of one sheet are verified, so that many sheets stay affordable."""
+        if not self._params.enable_geometric:
+            return 0
+        most = _VERIFIED[self._params.mode]
+        return min(most, max(_VERIFIED_LEAST, _VERIFIED_IN_ALL // sheets))
+
+    async def _verify(self, sheet: QuerySheet, keys: list[int]) -> dict[int, Evidence]:
+        if not keys:
+            return {}
+        started = time.perf_counter()
+        self._progress(f"verifying {len(keys)} candidates")
+        batches = [keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH)]
+        found = await _all_of([partial(self._verify_batch, sheet, batch) for batch in batches])
+        self._verify_ms += _since(started)
+        return {key: one for part in found for key, one in part.items()}
+
+    async def _verify_batch(self, sheet: QuerySheet, keys: list[int]) -> dict[int, Evidence]:
+        stored = await anyio.to_thread.run_sync(self._index.catalogue.sheets, keys)
+        others = tuple(Likeness(one.fingerprint, one.ink) for one in stored)
+        try:
+            found = await self._call(verify_batch, sheet.likeness, others)
+        except UnreadableDrawingError as error:
+            # One drawing that hangs or crashes the verification must not make all searches fail.
+            self._warnings.append(f"{len(keys)} candidates could not be verified: {error.reason}")
+            return {}
+        self._verified += len(stored)
+        return {one.key: evidence for one, evidence in zip(stored, found, strict=True) if evidence}
+
+    def _keep(self, hit: Hit) -> None:
+        if hit.judgement.verdict is Verdict.DIFFERENT:
+            return
+        known = self._hits.get(hit.key)
+        if known is None or hit.rank < known.rank:
+            self._hits[hit.key] = hit
+
+    async def _with_differences(self, hits: list[Hit]) -> tuple[Match, ...]:
+        if not self._params.compute_diff:
+            return tuple(_match(hit) for hit in hits)
+        shown = [hit for hit in hits[: int(self._params.diff_top_n)] if hit.exact or hit.evidence]
+        if shown:
+            self._progress(f"comparing {len(shown)} matches")
+        made = await _all_of([partial(self._with_difference, hit) for hit in shown])
+        by_key = dict(zip((hit.key for hit in shown), made, strict=True))
+        return tuple(by_key.get(hit.key) or _match(hit) for hit in hits)
+
+    async def _with_difference(self, hit: Hit) -> Match:
+        match = _match(hit)
+        pictures = await anyio.to_thread.run_sync(self._index.catalogue.pictures, [hit.key])
+        if hit.key not in pictures:
+            return match
+        overlay = Overlay(pictures[hit.key], hit.evidence)
+        try:
+            (difference,) = await self._call(differences, hit.sheet.likeness.ink, (overlay,))
+        except UnreadableDrawingError as error:
+            self._warnings.append(f"no difference picture of {hit.drawing.drawing_id}: {error.reason}")
+            return match
+        if difference is None:
+            return match
+        png, regions = difference
+        return evolve(match, diff_image_base64=b64encode(png).decode(), diff_regions=regions)
+
+    async def _call(self, func: Callable[..., T], *args: object) -> T:
+        return await self._children.call(func, *args, seconds=self._seconds, name=self._name)
+
+
+def _match(hit: Hit) -> Match:
+    drawing, judgement = hit.drawing, hit.judgement
+    return Match(
+        drawing_id=drawing.drawing_id,
+        file_hash=drawing.file_hash,
+        file_name=drawing.file_name,
+        similarity=judgement.similarity,
+        confidence=judgement.confidence,
+        match_level=judgement.match_level,
+        verdict=judgement.verdict,
+        relation=judgement.relation,
+        page=drawing.page,
+        query_page=hit.sheet.page,
+        source=drawing.source,
+        levels=judgement.levels,
+        transform=Transform() if hit.exact else judgement.transform,
+    )
+
+
+async def _all_of(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Await all at once; the first error ends the others and is raised as it is, not in a group."""
+    results: list[T | None] = [None] * len(calls)
+
+    async def run(number: int, call: Callable[[], Awaitable[T]]) -> None:
+        results[number] = await call()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for number, call in enumerate(calls):
+                tasks.start_soon(run, number, call)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+    return results  # type: ignore[return-value]
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
