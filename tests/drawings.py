@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 from functools import cache
 
+from attrs import evolve
+
 from dedup2d.samples import copies
 from dedup2d.samples.drafting import Draft, Drawn, draw, raster
 from dedup2d.samples.parts import KINDS, make_part, revise
@@ -54,7 +56,7 @@ def revised_png(part: str = "flange", seed: int = 0, *, long_side: int = 1000) -
     """Return a picture of the next revision of the drawing that `small_png` shows."""
     draft = _draft(part, seed)
     changed, words = revise(draft.part, random.Random(seed))
-    later = Draft(part=changed, company=draft.company, size="A4", clerk=draft.clerk, revisions=(words,))
+    later = evolve(draft, part=changed, base=draft.part, revisions=(words,))
     return copies.png(raster(draw(later).pdf(), long_side=long_side))
 
 

@@ -257,7 +257,7 @@ class _Family:
 
     def _redrawn(self) -> Iterator[_Plan]:
         rng = self._rng("redrawn")
-        draft = self.draft
+        draft = evolve(self.draft, base=self.draft.part)
         for letter, dxf in zip("BC", rng.sample((True, False), 2), strict=True):
             part, words = revise(draft.part, rng)
             draft = evolve(draft, part=part, revisions=(*draft.revisions, words))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 
 import numpy as np
 import pypdfium2 as pdfium
@@ -20,6 +21,7 @@ from dedup2d.samples.sheets import COMPANIES, SHEET_SIZES, Company, Revision, Ti
 
 __all__ = ["Draft", "Drawn", "draw", "raster"]
 
+_LEAST_SCALE = Fraction(1, 2)
 _PEOPLE = (("K. Brandt", "H. Vogel", "M. Seidel"), ("T. Ashby", "R. Cole", "J. Marsh"))
 
 
@@ -33,6 +35,7 @@ class Draft:
         company: index into `COMPANIES`.
         size: preferred sheet, `A4` to `A2`; a larger one is taken where the views do not fit.
         revisions: words of each revision, oldest first.
+        base: the first issue of a revised part, whose views keep their places.
         mirrored: draw the opposite hand.
         clerk: chooses people and dates of the title block.
     """
@@ -41,6 +44,7 @@ class Draft:
     company: int
     size: str
     revisions: tuple[Words, ...] = ()
+    base: Part | None = None
     mirrored: bool = False
     clerk: int = 0
 
@@ -85,14 +89,14 @@ class Drawn:
 def draw(draft: Draft) -> Drawn:
     """Draw *draft* at the largest standard scale that fits its sheet, or a larger sheet."""
     company = COMPANIES[draft.company]
-    views = draft.part.views
+    views, base = draft.part.views, (draft.base or draft.part).views
     size, placement = _fit(draft, company)
     doc = _document(company)
     pen = Pen(space=doc.modelspace())
     company.draw(pen, _title(draft, size, placement.label))
     boxes = []
-    for view, centre in zip(views, placement.centres, strict=True):
-        x0, y0, x1, y1 = view.box
+    for view, before, centre in zip(views, base, placement.centres, strict=True):
+        x0, y0, x1, y1 = before.box
         scale = float(placement.scale)
         pivot = ((x0 + x1) / 2, (y0 + y1) / 2)
         view.draw(evolve(pen, origin=centre, pivot=pivot, scale=scale, mirror=draft.mirrored))
@@ -119,14 +123,19 @@ def _document(company: Company) -> DxfDocument:
 
 
 def _fit(draft: Draft, company: Company) -> tuple[str, Placement]:
+    """Choose the sheet, `draft.size` or larger, on which the views are half their size or more."""
     sizes = list(SHEET_SIZES)
+    views = (draft.base or draft.part).views
+    best = None
     for size in sizes[sizes.index(draft.size) :]:
-        scratch = Pen(space=_document(company).modelspace())
-        area = company.draw(scratch, _title(draft, size, "1:1"))
-        placement = arrange(draft.part.views, area)
+        placement = arrange(views, company.area(size))
         if placement is not None:
-            return size, placement
-    raise AssertionError(f"the views of {draft.number} fit no sheet")
+            best = size, placement
+            if placement.scale >= _LEAST_SCALE:
+                break
+    if best is None:
+        raise ValueError(f"the views of {draft.number} fit no sheet")
+    return best
 
 
 def _title(draft: Draft, size: str, scale: str) -> TitleData:

@@ -16,6 +16,7 @@ __all__ = ["COMPANIES", "SHEET_SIZES", "Company", "Revision", "TitleData"]
 
 Area = tuple[float, float, float, float]
 
+_REVISIONS = 3  # rows of the revision table that room is kept for
 SHEET_SIZES = {"A4": (297.0, 210.0), "A3": (420.0, 297.0), "A2": (594.0, 420.0)}
 """Width and height of ISO 216 sheets lying on their long side, mm."""
 
@@ -53,7 +54,8 @@ class Company:
     """
     A drawing office: its name, text style and the way it draws sheets.
 
-    `draw` draws everything but the views and returns the area (x0, y0, x1, y1) left for them.
+    `draw` draws everything but the views; `area` gives the room (x0, y0, x1, y1) that it leaves for
+    them on a sheet of that size.
     """
 
     name: str
@@ -61,7 +63,8 @@ class Company:
     dim_text: float
     decimal: str
     date_format: str
-    draw: Callable[[Pen, TitleData], Area]
+    draw: Callable[[Pen, TitleData], None]
+    area: Callable[[str], Area]
 
 
 def _zones(pen: Pen, inner: Area, columns: int, rows: int, *, downwards: bool) -> None:
@@ -118,7 +121,7 @@ def _notes(pen: Pen, x: float, y: float, notes: Sequence[str], heading: str) -> 
         pen.text(x, y - 4.6 * index, f"{index}. {note}", 2.5)
 
 
-def _draw_nordwerk(pen: Pen, data: TitleData) -> Area:
+def _draw_nordwerk(pen: Pen, data: TitleData) -> None:
     """Binding margin at the left, title block in the corner, revisions above it."""
     width, height = SHEET_SIZES[data.size]
     inner = (20.0, 10.0, width - 10, height - 10)
@@ -160,7 +163,11 @@ def _draw_nordwerk(pen: Pen, data: TitleData) -> Area:
     pen.text(inner[2] - 46.5, inner[3] - 13.4, "(", 5)
     _surface_mark(pen, inner[2] - 39, inner[3] - 16, "Ra 1.6")
     pen.text(inner[2] - 22.5, inner[3] - 13.4, ")", 5)
-    return inner[0] + 4, y + 46 + 5 * len(data.revisions), inner[2] - 4, inner[3] - 12
+
+
+def _area_nordwerk(size: str) -> Area:
+    width, height = SHEET_SIZES[size]
+    return 24.0, 56 + 5 * _REVISIONS, width - 14, height - 22
 
 
 def _revisions_above(pen: Pen, x: float, y: float, revisions: Sequence[Revision]) -> None:
@@ -178,7 +185,7 @@ def _revisions_above(pen: Pen, x: float, y: float, revisions: Sequence[Revision]
             left += width
 
 
-def _draw_halden(pen: Pen, data: TitleData) -> Area:
+def _draw_halden(pen: Pen, data: TitleData) -> None:
     """Even margins, a column of boxes along the right edge, revisions in the top right corner."""
     width, height = SHEET_SIZES[data.size]
     inner = (12.0, 12.0, width - 12, height - 12)
@@ -216,7 +223,11 @@ def _draw_halden(pen: Pen, data: TitleData) -> Area:
     pen.line(x, y + 100, inner[2], y + 100, "TITLE")
     _revisions_down(pen, x, inner[3], data.revisions)
     _notes(pen, inner[0] + 4, inner[3] - 6, data.notes, "NOTES:")
-    return inner[0] + 4, inner[1] + 3, x - 3, inner[3] - 8 - 4.6 * len(data.notes)
+
+
+def _area_halden(size: str) -> Area:
+    width, height = SHEET_SIZES[size]
+    return 16.0, 15.0, width - 79, height - 38
 
 
 def _revisions_down(pen: Pen, x: float, top: float, revisions: Sequence[Revision]) -> None:
@@ -238,6 +249,7 @@ COMPANIES = (
         decimal=",",
         date_format="{day:02}.{month:02}.{year}",
         draw=_draw_nordwerk,
+        area=_area_nordwerk,
     ),
     Company(
         name="Halden & Pike Ltd",
@@ -246,5 +258,6 @@ COMPANIES = (
         decimal=".",
         date_format="{year}-{month:02}-{day:02}",
         draw=_draw_halden,
+        area=_area_halden,
     ),
 )
