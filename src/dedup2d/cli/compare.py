@@ -1,0 +1,108 @@
+"""`dedup2d compare`: two drawings against each other."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from dedup2d.cli.exits import Exit
+from dedup2d.cli.options import DataDir, Duplicate, Json, Quiet, Similar, load_settings, search_params
+from dedup2d.cli.session import open_session, run_async
+from dedup2d.cli.terminal import Column, Terminal
+from dedup2d.cli.text import counted, visible
+from dedup2d.codec import to_json
+from dedup2d.settings import Settings
+from dedup2d.types import Comparison, Mode, SearchParams, Transform, Verdict
+
+__all__ = ["compare"]
+
+_COLUMNS = tuple(
+    Column(name, number=name != "change") for name in ("change", "x", "y", "width", "height", "area")
+)
+
+
+def compare(
+    old: Path,
+    new: Path,
+    /,
+    *,
+    duplicate_threshold: Duplicate = None,
+    similar_threshold: Similar = None,
+    diff: Annotated[Path | None, Parameter(help="Write the picture of the difference here, as PNG.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    data_dir: DataDir = None,
+) -> int:
+    """
+    Compare two drawings and show what changed, as `diff OLD NEW` does for text.
+
+    The first sheets are compared; regions are in pixels of OLD, from the top left. Exits with 1
+    if the two have nothing to do with each other.
+
+    Args:
+        old: The drawing that is compared with.
+        new: The drawing in which something was added or removed.
+    """
+    terminal = Terminal(quiet=quiet)
+    params = search_params(
+        mode=Mode.PRECISE,
+        max_results=1,
+        duplicate_threshold=duplicate_threshold,
+        similar_threshold=similar_threshold,
+        diff_top_n=1,
+    )
+    settings = load_settings(data_dir)
+    result = run_async(lambda: _compare(settings, old, new, params))
+    if diff is not None and result.diff_png:
+        diff.write_bytes(result.diff_png)
+        terminal.note(f"difference written to {visible(str(diff))}")
+    if json:
+        terminal.json(_as_json(old, new, result, diff))
+    else:
+        _show(terminal, result)
+    return Exit.NOTHING if result.verdict is Verdict.DIFFERENT else Exit.OK
+
+
+async def _compare(settings: Settings, old: Path, new: Path, params: SearchParams) -> Comparison:
+    async with open_session(settings, directory=None) as session:
+        return await session.vision.compare(await session.file(new), await session.file(old), params)
+
+
+def _show(terminal: Terminal, result: Comparison) -> None:
+    related = "no relation" if result.verdict is Verdict.DIFFERENT else result.relation
+    terminal.line(f"{related}, similarity {result.similarity:.3f}, verdict {result.verdict}")
+    if result.transform and (placed := _placed(result.transform)):
+        terminal.line(f"NEW was {placed} to fit OLD")
+    for warning in result.warnings:
+        terminal.note(f"dedup2d: warning: {visible(warning)}")
+    if result.diff_regions:
+        terminal.line(counted(len(result.diff_regions), "region differs", "regions differ"))
+        terminal.table(
+            _COLUMNS,
+            (
+                (
+                    region.change,
+                    *(str(n) for n in (region.x, region.y, region.width, region.height, region.area)),
+                )
+                for region in result.diff_regions
+            ),
+        )
+
+
+def _placed(transform: Transform) -> str:
+    parts = [
+        "mirrored" if transform.mirrored else "",
+        f"turned by {transform.rotation_degrees:.1f}°" if abs(transform.rotation_degrees) >= 0.05 else "",
+        f"scaled by {transform.scale:.3f}" if abs(transform.scale - 1) >= 0.0005 else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _as_json(old: Path, new: Path, result: Comparison, diff: Path | None) -> dict[str, Any]:
+    document: dict[str, Any] = jsonlib.loads(to_json(result))
+    document.pop("diff_png", None)
+    written = str(diff) if diff is not None and result.diff_png else None
+    return {"old": str(old), "new": str(new), **document, "diff_file": written}

@@ -1,0 +1,118 @@
+"""Options that several commands share, and how they become settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from attrs import evolve
+from cyclopts import Group, Parameter, validators
+
+from dedup2d.presets import PRESETS
+from dedup2d.settings import Settings
+from dedup2d.types import MAX_RESULTS_LIMIT, Mode, SearchParams
+
+__all__ = [
+    "DataDir",
+    "Duplicate",
+    "Jobs",
+    "Json",
+    "MaxResults",
+    "ModeOption",
+    "Preset",
+    "Quiet",
+    "Similar",
+    "load_settings",
+    "search_params",
+]
+
+_SHARED = Group("Shared options", sort_key=10)
+
+DataDir = Annotated[
+    Path | None,
+    Parameter(
+        name="--data-dir",
+        group=_SHARED,
+        help="Where the index is kept. [default: $DEDUP2D_DATA_DIR, else ~/.local/share/dedup2d]",
+    ),
+]
+Json = Annotated[bool, Parameter(name="--json", negative="", group=_SHARED, help="Print JSON.")]
+Quiet = Annotated[
+    bool, Parameter(name=("--quiet", "-q"), negative="", group=_SHARED, help="No progress bar and no notes.")
+]
+Jobs = Annotated[
+    int | None,
+    Parameter(
+        name=("--jobs", "-j"),
+        group=_SHARED,
+        validator=validators.Number(gte=1, lte=256),
+        help="Processes that read and compare at once. [default: one per core, at most 8]",
+    ),
+]
+Preset = Annotated[
+    Literal["strict", "version", "loose"] | None,
+    Parameter(help="A named set of mode and thresholds; the options below win over it. [default: strict]"),
+]
+ModeOption = Annotated[
+    Mode | None,
+    Parameter(
+        name="--mode",
+        help="fast: fingerprints only. balanced: verify the best. precise: verify more. [default: balanced]",
+    ),
+]
+MaxResults = Annotated[
+    int,
+    Parameter(name=("--max-results", "-n"), help=f"Most matches for each file, 1 to {MAX_RESULTS_LIMIT}."),
+]
+Duplicate = Annotated[
+    float | None,
+    Parameter(name="--duplicate-threshold", help="Least similarity of a duplicate, 0 to 1. [default: 0.95]"),
+]
+Similar = Annotated[
+    float | None,
+    Parameter(name="--similar-threshold", help="Least similarity of anything found, 0 to 1. [default: 0.8]"),
+]
+
+
+def load_settings(data_dir: Path | None, *, jobs: int | None = None) -> Settings:
+    """
+    Return the environment's settings with what the command line says instead.
+
+    Raises:
+        ConfigurationError: a setting is not allowed.
+    """
+    settings = Settings.from_environment()
+    if data_dir is not None:
+        settings = evolve(settings, data_dir=data_dir)
+    return settings if jobs is None else evolve(settings, engine_processes=jobs)
+
+
+def search_params(
+    *,
+    preset: str | None = None,
+    mode: Mode | None = None,
+    duplicate_threshold: float | None = None,
+    similar_threshold: float | None = None,
+    max_results: int = 50,
+    exclude_self: bool = False,
+    diff_top_n: int = 0,
+) -> SearchParams:
+    """
+    Return what a search is asked to do: what is given, else the preset's, else the default.
+
+    Raises:
+        InvalidParameterError: a value is out of its range.
+    """
+    given = {
+        "mode": mode,
+        "duplicate_threshold": duplicate_threshold,
+        "similar_threshold": similar_threshold,
+    }
+    chosen = PRESETS[preset].search_params() if preset else {}
+    return SearchParams(
+        max_results=max_results,
+        compute_diff=diff_top_n > 0,
+        diff_top_n=diff_top_n,
+        exclude_self=exclude_self,
+        **{**chosen, **{name: value for name, value in given.items() if value is not None}},
+    )
