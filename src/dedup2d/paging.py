@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from zlib import crc32
 
 from dedup2d.errors import InvalidParameterError
 
@@ -24,7 +25,8 @@ def check_limit(limit: int) -> None:
 
 def make_token(kind: str, created_at: float, key: str) -> str:
     """Return the token of a page whose last entry was made at *created_at* and is called *key*."""
-    plain = f"{kind}:{float(created_at).hex()}:{key}".encode()
+    place = f"{kind}:{float(created_at).hex()}:{key}".encode()
+    plain = crc32(place).to_bytes(4) + place
     return urlsafe_b64encode(plain).decode().rstrip("=")
 
 
@@ -36,12 +38,12 @@ def read_token(kind: str, token: str) -> tuple[float, str]:
         InvalidParameterError: *token* was not made by `make_token` for this *kind* of list.
     """
     try:
-        plain = urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+        plain = urlsafe_b64decode(token + "=" * (-len(token) % 4))[4:].decode()
         found, created_at, key = plain.split(":", 2)
         place = float.fromhex(created_at), key
     except (ValueError, TypeError, OverflowError):
         raise _foreign(token) from None
-    # Base64 decoding skips what it does not know, so only the exact text counts.
+    # Making it again also checks its sum, and what base64 decoding passes over.
     if found != kind or make_token(kind, *place) != token:
         raise _foreign(token)
     return place

@@ -1,0 +1,29 @@
+"""
+Checks of the contracts, and fakes: for tests of back ends and of what uses them.
+
+Each `check_*` function asserts the whole contract of a protocol of `dedup2d.protocols` on
+any implementation, and raises `ContractError` with the words of what is not kept.
+"""
+
+from __future__ import annotations
+
+from dedup2d.testing.callbacks import check_callback_signer
+from dedup2d.testing.clock import ManualClock
+from dedup2d.testing.expecting import ContractError
+from dedup2d.testing.files import FILE_STORE_CHECKS, FileStoreMaker, check_file_store
+from dedup2d.testing.jobs import JOB_STORE_CHECKS, check_job_store
+from dedup2d.testing.queues import QUEUE_CHECKS, QueueMaker, check_queue
+
+__all__ = [
+    "FILE_STORE_CHECKS",
+    "JOB_STORE_CHECKS",
+    "QUEUE_CHECKS",
+    "ContractError",
+    "FileStoreMaker",
+    "ManualClock",
+    "QueueMaker",
+    "check_callback_signer",
+    "check_file_store",
+    "check_job_store",
+    "check_queue",
+]

@@ -1,0 +1,43 @@
+"""The contract of `JobStore` as checks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from dedup2d.protocols import JobStore, JobStoreMaker
+from dedup2d.testing import job_admission, job_running, job_sweeping
+from dedup2d.testing.clock import ManualClock
+
+__all__ = ["JOB_STORE_CHECKS", "check_job_store"]
+
+JOB_STORE_CHECKS: tuple[Callable[[JobStore, ManualClock], Awaitable[None]], ...] = (
+    *job_admission.CHECKS,
+    *job_running.CHECKS,
+    *job_sweeping.CHECKS,
+)
+"""Every check by itself: called with an empty store and the clock that it reads."""
+
+
+async def check_job_store(make: JobStoreMaker, *, seconds: float = 30.0) -> None:
+    """
+    Assert that the stores of *make* keep the contract of `JobStore`.
+
+    Args:
+        make: gives an async context manager of an empty store that reads the clock given.
+        seconds: how long one check may take.
+
+    Raises:
+        ContractError: they do not; its notes name the check.
+        TimeoutError: a check took too long.
+    """
+    for check in JOB_STORE_CHECKS:
+        clock = ManualClock()
+        try:
+            with anyio.fail_after(seconds):
+                async with make(clock) as store:
+                    await check(store, clock)
+        except Exception as error:
+            error.add_note(f"in the check: {check.__name__.replace('_', ' ')}")
+            raise
