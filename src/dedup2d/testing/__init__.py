@@ -10,6 +10,7 @@ from __future__ import annotations
 from dedup2d.testing.callbacks import check_callback_signer
 from dedup2d.testing.clock import ManualClock
 from dedup2d.testing.expecting import ContractError
+from dedup2d.testing.fake_vision import FakeVision, VisionCall
 from dedup2d.testing.files import FILE_STORE_CHECKS, FileStoreMaker, check_file_store
 from dedup2d.testing.jobs import JOB_STORE_CHECKS, check_job_store
 from dedup2d.testing.queues import QUEUE_CHECKS, QueueMaker, check_queue
@@ -19,9 +20,11 @@ __all__ = [
     "JOB_STORE_CHECKS",
     "QUEUE_CHECKS",
     "ContractError",
+    "FakeVision",
     "FileStoreMaker",
     "ManualClock",
     "QueueMaker",
+    "VisionCall",
     "check_callback_signer",
     "check_file_store",
     "check_job_store",
