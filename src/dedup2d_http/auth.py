@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
@@ -21,6 +22,7 @@ from dedup2d_http.problems import HttpError, problem_response
 
 __all__ = ["Authentication", "Keys", "LoopbackGuard", "Principal", "check_exposure", "is_loopback"]
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]*)(:[0-9]{1,5})?")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="dedup2d"'}
 
 
@@ -145,13 +147,9 @@ class LoopbackGuard:
 
 
 def host_name(host: str) -> str:
-    """Return the name in a `Host` header, lower case, without port and brackets; empty if it has none."""
-    name, colon, port = host.strip().lower().rpartition(":")
-    if not colon or not port.isdecimal():
-        name = host.strip().lower()
-    if name.startswith("[") != name.endswith("]"):
-        return ""
-    return name.strip("[]").rstrip(".")
+    """Return the name in a `Host` header, lower case, without port and brackets; empty if it is none."""
+    match = _HOST.fullmatch(host.strip().lower())
+    return match[1].strip("[]").rstrip(".") if match else ""
 
 
 def is_loopback(host: str) -> bool:

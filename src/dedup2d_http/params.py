@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from attrs import frozen
 from starlette.requests import Request
 
-from dedup2d.errors import InvalidParameterError
+from dedup2d.errors import InvalidParameterError, shown
 from dedup2d.presets import PRESETS
 from dedup2d.types import MAX_RESULTS_LIMIT, JobStatus, Mode, SearchParams
 from dedup2d_http.problems import HttpError
@@ -174,8 +174,9 @@ def read_query(request: Request, readers: Mapping[str, Reader]) -> dict[str, Any
     values: dict[str, Any] = {}
     for name, text in _pairs(request.scope["query_string"]):
         if name not in readers:
-            known = ", ".join(sorted(readers)) or "no parameter here"
-            raise InvalidParameterError(name, text, known)
+            known = ", ".join(sorted(readers))
+            allowed = f"only known parameters ({known})" if known else "no parameters here"
+            raise InvalidParameterError(shown(name), text, allowed)
         if name in values:
             raise InvalidParameterError(name, text, "it only once")
         values[name] = readers[name](name, text)

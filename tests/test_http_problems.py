@@ -1,0 +1,160 @@
+"""What every answer has: problem responses, methods, safe headers, request ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import dedup2d.errors
+from dedup2d.errors import Dedup2DError
+from dedup2d_http.problems import PROBLEMS
+from dedup2d_http.routes import RESOURCES
+from dedup2d_http.routing import PREFIX, Resource
+from tests.http_support import KEY, ObedientVision, assert_problem, bench, keyed
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "http-api.md"
+
+
+def test_every_code_of_the_library_has_a_status() -> None:
+    """If this fails, an error of the library ends in a 500 over HTTP."""
+    codes = {
+        error.code
+        for error in vars(dedup2d.errors).values()
+        if isinstance(error, type) and issubclass(error, Dedup2DError)
+    }
+
+    assert codes <= PROBLEMS.keys()
+
+
+def test_every_code_and_route_is_documented() -> None:
+    """If this fails, the reference does not say what an error means or that a route exists."""
+    text = DOCUMENT.read_text()
+
+    for code, problem in PROBLEMS.items():
+        assert f"| `{code}` | {problem.status} |" in text, code
+    for resource in RESOURCES:
+        assert f"`{resource.path.removeprefix(PREFIX)}`" in text, resource.path
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.path)
+async def test_methods(resource: Resource) -> None:
+    """If this fails, a route answers to a method it does not have, or does not say which it has."""
+    path = resource.path.format(job_id="x", drawing_id="x")
+    async with bench() as api:
+        options = await api.client.options(path)
+        assert (options.status_code, options.content) == (204, b"")
+        assert options.headers["allow"] == resource.allow
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"} - resource.methods.keys():
+            answer = await api.client.request(method, path)
+            assert_problem(answer, 405, "METHOD_NOT_ALLOWED", resource.allow)
+            assert answer.headers["allow"] == resource.allow
+        if "GET" in resource.methods and "{" not in path:
+            got, head = await api.client.get(path), await api.client.head(path)
+            assert (head.status_code, head.content) == (got.status_code, b"")
+            assert head.headers["content-type"] == got.headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/api", PREFIX, f"{PREFIX}/", f"{PREFIX}/jobs/", "/livez/", "/%2F"]
+)
+async def test_unknown_paths(path: str) -> None:
+    """If this fails, an unknown path is redirected or answered with a page of the framework."""
+    async with bench() as api:
+        assert_problem(await api.client.get(path), 404, "NOT_FOUND", "no route")
+
+
+@pytest.mark.parametrize("path", ["/", f"{PREFIX}/jobs", f"{PREFIX}/jobs/x", "/nothing", "/metrics"])
+async def test_safe_headers(path: str) -> None:
+    """If this fails, a browser may guess types, frame the service or keep what it should not."""
+    async with bench() as api:
+        headers = (await api.client.get(path)).headers
+
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert headers["cache-control"] == "no-store"
+    assert "access-control-allow-origin" not in headers
+
+
+async def test_request_ids() -> None:
+    """If this fails, a request cannot be found in the log, or a client writes into the log."""
+    async with bench() as api:
+        kept = await api.client.get("/livez", headers={"X-Request-Id": "Trace-1.a_b"})
+        made = [
+            (await api.client.get("/livez", headers=[(b"X-Request-Id", given)])).headers["x-request-id"]
+            for given in (b"", b"a b", b"a" * 65, b'{"x":1}', b"\xff", b"a\tb")
+        ]
+
+    assert kept.headers["x-request-id"] == "Trace-1.a_b"
+    assert all(len(request_id) == 32 for request_id in made)
+    assert len(set(made)) == len(made)
+
+
+async def test_what_nobody_expected_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails, a bug shows its stack to the client, or leaves no trace in the log."""
+    async with bench(vision=ObedientVision(failure=ZeroDivisionError("at /srv/app"))) as api:
+        answer = await api.client.post(f"{PREFIX}/index/rebuild", headers={"X-Request-Id": "find-me"})
+
+    problem = assert_problem(answer, 500, "INTERNAL", "log")
+    logged = capsys.readouterr().out
+    assert "srv" not in answer.text
+    assert problem["request_id"] == "find-me"
+    assert "find-me" in logged
+    assert "ZeroDivisionError" in logged
+
+
+async def test_a_health_that_is_bad_is_said_without_details() -> None:
+    """If this fails, monitoring sees a dead engine as healthy, or a tenant sees another's index."""
+    async with bench(keyed(), vision=ObedientVision(status="unhealthy"), key=KEY) as api:
+        vision = await api.client.get(f"{PREFIX}/health")
+        whole = await api.client.get("/health")
+        ready = await api.client.get("/readyz")
+
+    assert (vision.status_code, vision.json()) == (503, {"status": "unhealthy"})
+    assert (whole.json()["status"], whole.json()["vision"]) == ("healthy", "unhealthy")
+    assert ready.status_code == 200
+
+
+async def test_operations() -> None:
+    """If this fails, the runbook's checks of a running service do not work."""
+    async with bench() as api:
+        await api.submit()
+        health = await api.client.get("/health")
+        metrics = await api.client.get("/metrics")
+        presets = await api.client.get(f"{PREFIX}/presets")
+        page = await api.client.get("/")
+
+    assert (health.status_code, health.json()["status"]) == (200, "healthy")
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "dedup2d_jobs_submitted_total 1.0" in metrics.text
+    names = [line.split()[2] for line in metrics.text.splitlines() if line.startswith("# HELP")]
+    assert names
+    assert all(name.startswith("dedup2d_") for name in names)
+    assert presets.json()["presets"]["version"] == {
+        "name": "version",
+        "description": "finds the versions of one drawing",
+        "mode": "balanced",
+        "duplicate_threshold": 0.95,
+        "similar_threshold": 0.7,
+        "precision_profile": "version",
+        "precision_top_n": 50,
+        "precision_visual_weight": 0.5,
+        "precision_geom_weight": 0.5,
+        "version_gate": "auto",
+    }
+    assert "text/html" in page.headers["content-type"]
+    assert f"{PREFIX}/search" in page.text
+
+
+async def test_a_tenant_sees_no_more_when_a_search_breaks() -> None:
+    """If this fails, an error names a file or a tenant that is not the caller's."""
+    vision = ObedientVision(failure=RuntimeError("tenant other, /srv/data/other/index.db"))
+    async with bench(keyed(), vision=vision, key=KEY) as api:
+        answer = await api.search()
+        job = await api.client.get(await api.submit(), headers={"Prefer": "wait=10"})
+
+    for text in (answer.text, job.text):
+        assert "other" not in text
+        assert "/srv" not in text
+    assert (job.json()["status"], job.json()["error_code"]) == ("failed", "INTERNAL")
