@@ -11,13 +11,14 @@ import anyio
 
 from dedup2d.errors import FileNotStoredError, InvalidParameterError
 from dedup2d.protocols import FileStore, LocalFiles
+from dedup2d.testing.clock import ManualClock
 from dedup2d.testing.expecting import expect, expect_same, refused, together
 from dedup2d.types import StoredFile
 
 __all__ = ["FILE_STORE_CHECKS", "FileStoreMaker", "check_file_store"]
 
-FileStoreMaker = Callable[[], AbstractAsyncContextManager[FileStore]]
-"""Makes an empty FileStore."""
+FileStoreMaker = Callable[[Callable[[], float]], AbstractAsyncContextManager[FileStore]]
+"""Makes an empty FileStore, which may read the time from the given clock, or have its own."""
 
 _MIB = 1024 * 1024
 
@@ -262,6 +263,7 @@ async def lists_in_portions(store: FileStore) -> None:
         found: list[str] = []
         while page := await _keys(store, limit=limit, after=found[-1] if found else ""):
             expect(len(page) <= limit, f"no page has more than {limit} files")
+            expect(page[0] > (found[-1] if found else ""), "a page begins after the key given")
             found += page
         expect_same(found, wanted, f"the pages of {limit} together are all files in order, once")
     for before, after in pairwise(wanted):
@@ -337,7 +339,7 @@ async def check_file_store(make: FileStoreMaker, *, seconds: float = 60.0) -> No
     for check in FILE_STORE_CHECKS:
         try:
             with anyio.fail_after(seconds):
-                async with make() as store:
+                async with make(ManualClock()) as store:
                     await check(store)
         except Exception as error:
             error.add_note(f"in the check: {check.__name__.replace('_', ' ')}")
