@@ -57,8 +57,8 @@ def serve(
     """
     Start the service, with samples if you like; Ctrl-C or SIGTERM stops it.
 
-    Searches the index that `dedup2d index` fills. Jobs that run when it stops go on at the next start. Everything
-    else is set by the environment: see the settings in the documentation.
+    Searches the index that `dedup2d index` fills. Jobs that run when it stops go on at the next start.
+    Everything else is set by the environment: see the settings in the documentation.
     """
     terminal = Terminal(quiet=quiet)
     settings = load_settings(data_dir)
@@ -67,12 +67,17 @@ def serve(
         host=settings.host if host is None else host,
         port=settings.port if port is None else port,
     )
+    if samples:
+        folder, (settings, key) = _fill_with_samples(settings, terminal), _with_key(settings)
     configure_logging(level=settings.log_level, form=settings.log_format)
-    if not samples:
-        run(settings, on_ready=lambda url: terminal.note(f"dedup2d is ready at {url}"))
-        return
-    folder, (settings, key) = _fill_with_samples(settings, terminal), _with_key(settings)
-    run(settings, on_ready=lambda url: _introduce(terminal, url, key, folder))
+
+    def ready(url: str) -> None:
+        if samples:
+            _introduce(terminal, url, key, folder)
+        else:
+            terminal.note(f"dedup2d is ready at {url}")
+
+    run(settings, on_ready=ready)
 
 
 def _fill_with_samples(settings: Settings, terminal: Terminal) -> Path:
@@ -130,7 +135,7 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def _introduce(terminal: Terminal, url: str, key: str, folder: Path) -> None:
-    scan = sorted(folder.glob("*_scan.*"))[0]
+    scan = min(folder.glob("*_scan.*"))
     shown = key or "$KEY"
     quote = '"' if not key else "'"
     terminal.line(f"\ndedup2d is ready at {url} (Ctrl-C stops it)")
@@ -140,6 +145,6 @@ def _introduce(terminal: Terminal, url: str, key: str, folder: Path) -> None:
         terminal.line("key: one of DEDUP2D_API_KEYS; put it into KEY for the line below")
     terminal.line("\nHas this scan been drawn before? Try:\n")
     terminal.line(
-        f"  curl -H {quote}X-API-Key: {shown}{quote} -F {shlex.quote(f'file=@{scan}')}"
+        f"  curl -sS -H {quote}X-API-Key: {shown}{quote} -F {shlex.quote(f'file=@{scan}')}"
         f" '{url}/api/v1/dedup/2d/search?max_results=5&compute_diff=false'\n"
     )
