@@ -23,6 +23,8 @@ _COLUMNS = tuple(
     Column(name, number=name != "change") for name in ("change", "x", "y", "width", "height", "area")
 )
 
+_MOST_REGIONS = 20
+
 
 def compare(
     old: Path,
@@ -79,7 +81,9 @@ def _show(terminal: Terminal, result: Comparison) -> None:
     for warning in result.warnings:
         terminal.note(f"dedup2d: warning: {visible(warning)}")
     if result.diff_regions:
-        terminal.line(counted(len(result.diff_regions), "region differs", "regions differ"))
+        left_out = len(result.diff_regions) - _MOST_REGIONS
+        more = f", the largest {_MOST_REGIONS} of them here" if left_out > 0 else ""
+        terminal.line(counted(len(result.diff_regions), "region differs", "regions differ") + more)
         terminal.table(
             _COLUMNS,
             (
@@ -87,7 +91,7 @@ def _show(terminal: Terminal, result: Comparison) -> None:
                     region.change,
                     *(str(n) for n in (region.x, region.y, region.width, region.height, region.area)),
                 )
-                for region in result.diff_regions
+                for region in result.diff_regions[:_MOST_REGIONS]
             ),
         )
 

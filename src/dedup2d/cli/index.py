@@ -138,7 +138,7 @@ def summary(tally: Tally) -> str:
         f"{tally.added:,} added" if tally.added or not tally.files else "",
         f"{tally.replaced:,} replaced" if tally.replaced else "",
         f"{tally.unchanged:,} unchanged" if tally.unchanged else "",
-        f"{tally.skipped:,} skipped (no drawings)" if tally.skipped else "",
+        f"{tally.skipped:,} skipped" if tally.skipped else "",
         f"{tally.failed:,} failed" if tally.failed else "",
     ]
     new = f" ({counted(tally.drawings, 'drawing')})" if tally.drawings else ""

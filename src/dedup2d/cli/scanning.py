@@ -109,7 +109,7 @@ class EnginePictures:
         return found
 
     async def differences(self, reference: Drawing, members: Sequence[Member]) -> dict[str, bytes]:
-        """Return what differs from *reference* by `drawing_id`; copies differ in nothing."""
+        """Return what differs from *reference*, if anything does, by `drawing_id`."""
         wanted = {one.drawing.drawing_id for one in members if one.relation is not Relation.EXACT}
         if not wanted:
             return {}
@@ -118,7 +118,7 @@ class EnginePictures:
         return {
             match.drawing_id: await _shrunk(base64.b64decode(match.diff_image_base64), _DIFFERENCE_SIDE, 24)
             for match in _matches(result)
-            if match.drawing_id in wanted and match.diff_image_base64
+            if match.drawing_id in wanted and match.diff_image_base64 and match.diff_regions
         }
 
 

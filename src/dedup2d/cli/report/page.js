@@ -10,7 +10,7 @@
     const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const group of groups) {
-      const fits = kinds.has(group.dataset.kind) && words.every((word) => group.dataset.names.includes(word));
+      const fits = group.dataset.kinds.split(" ").some((kind) => kinds.has(kind)) && words.every((word) => group.dataset.names.includes(word));
       group.hidden = !fits;
       shown += fits ? 1 : 0;
     }

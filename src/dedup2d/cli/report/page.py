@@ -178,7 +178,7 @@ def _notices(report: Report) -> str:
 def _filters(groups: Sequence[Group]) -> str:
     if not groups:
         return ""
-    counts = Counter(group.kind for group in groups)
+    counts = Counter(kind for group in groups for kind in {member.relation for member in group.members})
     chips = "".join(
         f'<label class="chip {kind}"><input type="checkbox" value="{kind}" checked>'
         f"<span>{name} {counts[kind]:,}</span></label>"
@@ -188,8 +188,8 @@ def _filters(groups: Sequence[Group]) -> str:
     return (
         f'<nav><form>{chips}<input type="search" name="text" placeholder="File name" aria-label="File name">'
         '<output name="shown" class="soft"></output>'
-        '<span class="legend"><span><i class="removed"></i>only in the first</span>'
-        '<span><i class="added"></i>only in this one</span></span></form></nav>'
+        '<span class="legend"><span><i class="added"></i>only in the first</span>'
+        '<span><i class="removed"></i>only in this one</span></span></form></nav>'
     )
 
 
@@ -208,7 +208,12 @@ class _Images:
 
 
 def _group(number: int, group: Group, shown: Sequence[Member], images: _Images) -> str:
-    name, meaning = _KINDS[group.kind]
+    kinds = Counter(member.relation for member in group.members)
+    badges = "".join(
+        f'<span class="badge {kind}" title="{meaning}">{kinds[kind]} {name}</span>'
+        for kind, (name, meaning) in _KINDS.items()
+        if kinds[kind]
+    )
     names = _text(" ".join(below(images.folder, drawing) for drawing in group.drawings).lower())
     sheets = [_sheet(group.reference, None, images)]
     sheets += [_sheet(member.drawing, member, images) for member in shown]
@@ -216,9 +221,9 @@ def _group(number: int, group: Group, shown: Sequence[Member], images: _Images) 
     if hidden:
         sheets.append(f'<div class="sheet"><div class="none">and {hidden:,} more</div></div>')
     return (
-        f'<section class="group" id="group-{number}" data-kind="{group.kind}" data-names="{names}">'
-        f'<h2><span class="badge {group.kind}">{name}</span> {counted(len(group.drawings), "drawing")}'
-        f' <span class="soft">{meaning}</span><a href="#group-{number}">group {number:,}</a></h2>'
+        f'<section class="group" id="group-{number}" data-kinds="{" ".join(kinds)}" data-names="{names}">'
+        f'<h2>Group {number:,} <span class="soft">{counted(len(group.drawings), "drawing")}</span>{badges}'
+        f'<a href="#group-{number}" title="link to this group">#</a></h2>'
         f'<div class="sheets">{"".join(sheets)}</div></section>\n'
     )
 
@@ -228,6 +233,8 @@ def _sheet(drawing: Drawing, member: Member | None, images: _Images) -> str:
     views = [_view(images.drawings.get(drawing.drawing_id), name, "")]
     if drawing.drawing_id in images.differences:
         views.append(_view(images.differences[drawing.drawing_id], f"{name}: difference", "difference"))
+    if member and member.relation is not Relation.EXACT and len(views) == 1 and images.differences:
+        views.append('<div class="none">no difference found</div>')
     details = [drawing.format.upper(), drawing.sheet or (f"page {drawing.page}" if drawing.page > 1 else "")]
     first, last = os.path.split(name)
     return (
