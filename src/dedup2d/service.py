@@ -159,7 +159,9 @@ class Dedup2D:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._stack.__aexit__(exc_type, exc, traceback)
+        # The parts are left as after a block that ended well: else the task group of the runner
+        # would wrap the caller's own exception in an ExceptionGroup.
+        await self._stack.__aexit__(None, None, None)
 
     # Jobs
 

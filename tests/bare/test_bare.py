@@ -62,7 +62,7 @@ try:
 except ImportError as error:
     print(type(error).__name__, error)
 """
-    said = run_python(code)
+    said = run_python(code).splitlines()[-1]  # OpenCV prints advice of its own
 
     assert said.startswith("MissingExtraError ")
     assert f'pip install "dedup2d[{extra}]"' in said
@@ -74,10 +74,7 @@ def test_command_without_extra_says_what_to_install() -> None:
 import sys
 sys.modules["cyclopts"] = None
 from dedup2d.cli import main
-try:
-    main(["--version"])
-except SystemExit as exit:
-    print("exit", exit.code)
+print("exit", main(["--version"]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
