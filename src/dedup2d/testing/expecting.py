@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-__all__ = ["ContractError", "expect", "expect_same", "refused", "together"]
+__all__ = ["ContractError", "checking", "expect", "expect_same", "refused", "together"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,12 @@ def expect(condition: object, contract: str) -> None:
 def expect_same(found: object, wanted: object, contract: str) -> None:
     """Raise ContractError unless *found* equals *wanted*."""
     if found != wanted:
-        raise ContractError(f"{contract}: expected {wanted!r}, found {found!r}")
+        raise ContractError(f"{contract}: expected {_shown(wanted)}, found {_shown(found)}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 2000 else f"{text[:2000]}... ({len(text)} characters)"
 
 
 @contextmanager
@@ -39,6 +44,22 @@ def refused(error: type[Exception], contract: str) -> Iterator[None]:
     except Exception as other:
         raise ContractError(f"{contract}: expected {error.__name__}, got {other!r}") from other
     raise ContractError(f"{contract}: expected {error.__name__}, got no error")
+
+
+@contextmanager
+def checking(check: Callable[..., object], seconds: float) -> Iterator[None]:
+    """Give the body the time for one *check*, and say in every error which it was."""
+    name = check.__name__.replace("_", " ")
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except ContractError as error:
+        error.add_note(f"in the check: {name}")
+        raise
+    except TimeoutError as error:
+        raise ContractError(f"{name}: it is not done within {seconds:g} s") from error
+    except Exception as error:
+        raise ContractError(f"{name}: {error!r} was raised") from error
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T | Exception]:

@@ -12,7 +12,7 @@ import anyio
 from dedup2d.errors import FileNotStoredError, InvalidParameterError
 from dedup2d.protocols import FileStore, LocalFiles
 from dedup2d.testing.clock import ManualClock
-from dedup2d.testing.expecting import expect, expect_same, refused, together
+from dedup2d.testing.expecting import checking, expect, expect_same, refused, together
 from dedup2d.types import StoredFile
 
 __all__ = ["FILE_STORE_CHECKS", "FileStoreMaker", "check_file_store"]
@@ -333,14 +333,9 @@ async def check_file_store(make: FileStoreMaker, *, seconds: float = 60.0) -> No
         seconds: how long one check may take.
 
     Raises:
-        ContractError: they do not; its notes name the check.
-        TimeoutError: a check took too long.
+        ContractError: they do not, or a check took too long; the error names the check.
     """
     for check in FILE_STORE_CHECKS:
-        try:
-            with anyio.fail_after(seconds):
-                async with make(ManualClock()) as store:
-                    await check(store)
-        except Exception as error:
-            error.add_note(f"in the check: {check.__name__.replace('_', ' ')}")
-            raise
+        with checking(check, seconds):
+            async with make(ManualClock()) as store:
+                await check(store)

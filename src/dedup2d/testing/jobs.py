@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import anyio
-
 from dedup2d.protocols import JobStore, JobStoreMaker
 from dedup2d.testing import job_admission, job_running, job_sweeping
 from dedup2d.testing.clock import ManualClock
+from dedup2d.testing.expecting import checking
 
 __all__ = ["JOB_STORE_CHECKS", "check_job_store"]
 
@@ -29,15 +28,10 @@ async def check_job_store(make: JobStoreMaker, *, seconds: float = 30.0) -> None
         seconds: how long one check may take.
 
     Raises:
-        ContractError: they do not; its notes name the check.
-        TimeoutError: a check took too long.
+        ContractError: they do not, or a check took too long; the error names the check.
     """
     for check in JOB_STORE_CHECKS:
         clock = ManualClock()
-        try:
-            with anyio.fail_after(seconds):
-                async with make(clock) as store:
-                    await check(store, clock)
-        except Exception as error:
-            error.add_note(f"in the check: {check.__name__.replace('_', ' ')}")
-            raise
+        with checking(check, seconds):
+            async with make(clock) as store:
+                await check(store, clock)
