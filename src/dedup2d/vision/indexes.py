@@ -147,10 +147,13 @@ class Indexes:
     def _tenants(self) -> list[str]:
         if self._directory is None:
             return list(self._open)
-        if not self._directory.is_dir():
+        try:
+            with os.scandir(self._directory) as entries:
+                return [entry.name for entry in entries if is_tenant_id(entry.name) and entry.is_dir()]
+        except FileNotFoundError:
             return []
-        with os.scandir(self._directory) as entries:
-            return [entry.name for entry in entries if is_tenant_id(entry.name) and entry.is_dir()]
+        except OSError as error:
+            raise VisionUnavailableError(f"the index directory: {error.strerror}") from error
 
     async def _get(self, tenant_id: str, *, create: bool) -> Index | None:
         path = self._path(tenant_id)
