@@ -33,7 +33,8 @@ from dedup2d.types import (
     SearchResult,
 )
 from dedup2d_http.app import create_app
-from dedup2d_http.routing import PREFIX, Stopping
+from dedup2d_http.routing import PREFIX
+from dedup2d_http.stopping import Stopping
 from dedup2d_http.uploads import UploadLimits
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 56

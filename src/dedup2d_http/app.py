@@ -18,7 +18,8 @@ from dedup2d_http.auth import Authentication, Keys, LoopbackGuard
 from dedup2d_http.context import RequestContext
 from dedup2d_http.problems import HttpError, on_http_error, on_http_exception, on_library_error
 from dedup2d_http.routes import RESOURCES
-from dedup2d_http.routing import Api, Stopping, route
+from dedup2d_http.routing import Api, route
+from dedup2d_http.stopping import Stopping
 from dedup2d_http.uploads import UploadLimits
 
 __all__ = ["create_app", "from_environment"]
@@ -41,20 +42,20 @@ def create_app(
         settings: keys, allowed hosts, and when a search is forced to be a job.
         metrics: the service's observer, shown at `/metrics`.
         limits: what an upload may cost; as large as `settings.max_upload_bytes` if not given.
-        stopping: tells long polls to end.
+        stopping: tells when requests are to end, as the server stops.
         lifespan: what the server runs around the app.
     """
-    keys = Keys(settings.api_keys)
+    keys, stopping = Keys(settings.api_keys), stopping or Stopping()
     api = Api(
         service=service,
         settings=settings,
         limits=limits or UploadLimits(max_file_bytes=settings.max_upload_bytes),
-        stopping=stopping or Stopping(),
+        stopping=stopping,
         metrics=metrics,
     )
     app = Starlette(
         routes=[route(api, resource) for resource in RESOURCES],
-        middleware=_middleware(keys, settings),
+        middleware=_middleware(keys, settings, stopping),
         exception_handlers={
             Dedup2DError: on_library_error,
             HttpError: on_http_error,
@@ -67,10 +68,10 @@ def create_app(
     return app
 
 
-def _middleware(keys: Keys, settings: Settings) -> list[Middleware]:
+def _middleware(keys: Keys, settings: Settings, stopping: Stopping) -> list[Middleware]:
     guard = [] if keys else [Middleware(LoopbackGuard, allowed_hosts=settings.allowed_hosts)]
     authentication = Middleware(Authentication, keys=keys, default_tenant=settings.tenant, prefix="/api/")
-    return [Middleware(RequestContext), *guard, authentication]
+    return [Middleware(RequestContext, stopping=stopping), *guard, authentication]
 
 
 def from_environment() -> Starlette:

@@ -12,9 +12,11 @@ from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dedup2d_http.problems import internal_response
+from dedup2d_http.problems import internal_response, problem_response
+from dedup2d_http.stopping import Stopping
 
 __all__ = ["ClientGoneError", "RequestContext"]
 
@@ -50,10 +52,13 @@ class RequestContext:
     def __init__(
         self,
         app: ASGIApp,
+        *,
+        stopping: Stopping,
         clock: Callable[[], float] = time.perf_counter,
         new_id: Callable[[], str] = new_request_id,
     ) -> None:
         self._app = app
+        self._stopping = stopping
         self._clock = clock
         self._new_id = new_id
 
@@ -73,7 +78,10 @@ class RequestContext:
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            with self._stopping.request() as cut:
+                await self._app(scope, exchange.receive, exchange.send)
+            if cut.cancelled_caught and exchange.status is None:
+                await _stopped(scope)(scope, exchange.receive, exchange.send)
         except ClientGoneError:
             pass
         except Exception:
@@ -123,6 +131,12 @@ class _Exchange:
         if self._body_left and self._http1:
             # The rest of the body will not be read, so the connection cannot carry another request.
             headers["Connection"] = "close"
+
+
+def _stopped(scope: Scope) -> Response:
+    return problem_response(
+        scope, "SHUTTING_DOWN", "the service stops before it could answer: try again", {"Retry-After": "5"}
+    )
 
 
 def _log_line(scope: Scope, status: int | None, seconds: float) -> None:

@@ -10,6 +10,11 @@ import structlog
 
 __all__ = ["configure_logging"]
 
+# Without the local variables: they hold drawings, and what clients sent.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure_logging(*, level: str, form: str, stream: TextIO | None = None) -> None:
     """
@@ -36,9 +41,13 @@ def configure_logging(*, level: str, form: str, stream: TextIO | None = None) ->
         cache_logger_on_first_use=False,
     )
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if on_console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(

@@ -61,6 +61,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "JOB_QUEUE_FULL": Problem(429, "The job queue is full"),
     "INTERNAL": Problem(500, "Something failed that should not"),
     "WORKER_LOST": Problem(500, "The worker was lost"),
+    "SHUTTING_DOWN": Problem(503, "The service is shutting down"),
     "STORE_UNAVAILABLE": Problem(503, "Jobs or files cannot be stored now"),
     "VISION_BAD_RESPONSE": Problem(502, "The vision engine gave an answer that cannot be used"),
     "VISION_CIRCUIT_OPEN": Problem(503, "The vision engine is not asked for a while"),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-import anyio
-from attrs import define, field, frozen
+from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from dedup2d_http.auth import Principal
 from dedup2d_http.problems import HttpError
+from dedup2d_http.stopping import Stopping
 from dedup2d_http.uploads import UploadLimits
 
 if TYPE_CHECKING:
@@ -21,26 +21,9 @@ if TYPE_CHECKING:
     from dedup2d.service import Dedup2D
     from dedup2d.settings import Settings
 
-__all__ = ["PREFIX", "Api", "Handler", "Resource", "Stopping", "route", "tenant_of"]
+__all__ = ["PREFIX", "Api", "Handler", "Resource", "route", "tenant_of"]
 
 PREFIX = "/api/v1/dedup/2d"
-
-
-@define
-class Stopping:
-    """Whether the service is about to stop, so that nothing waits for what will not come."""
-
-    _event: anyio.Event = field(factory=anyio.Event, init=False)
-
-    def begin(self) -> None:
-        self._event.set()
-
-    @property
-    def begun(self) -> bool:
-        return self._event.is_set()
-
-    async def wait(self) -> None:
-        await self._event.wait()
 
 
 @frozen(kw_only=True)

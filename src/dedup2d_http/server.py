@@ -8,6 +8,7 @@ rest. (uvicorn would do too, at half the rate, but it ends with status 143 after
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
 from dedup2d_http.app import create_app
 from dedup2d_http.auth import check_exposure
-from dedup2d_http.routing import Stopping
+from dedup2d_http.stopping import Stopping
 
 __all__ = ["run", "serve"]
 
@@ -35,6 +36,7 @@ GRACE_SECONDS = 20.0
 """How long requests under way may take once the service was asked to stop; orchestrators kill after 30 s."""
 
 _START_SECONDS = 30.0
+_CUT_SECONDS = 3.0
 _HEADER_MILLISECONDS = 15_000
 _BUFFER_BYTES = 64 * 1024  # the least that hyper takes is 8 KiB; it bounds a request's headers too
 
@@ -91,23 +93,31 @@ async def serve_app(
     grace_seconds: float,
 ) -> None:
     """Serve *app*; a first signal stops it within *grace_seconds*, a second one at once."""
-    server = _server(app, address, port)
+    server, ended = _server(app, address, port), anyio.Event()
+    # A task of its own: cancelled from outside, Granian would leave its threads with a closed loop.
+    serving = asyncio.ensure_future(server.serve())
+    serving.add_done_callback(lambda _: ended.set())
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as tasks:
 
-            async def stop(scope: anyio.CancelScope) -> None:
+            async def stop() -> None:
                 await anext(signals)
                 log.info("stopping", grace_seconds=grace_seconds)
                 stopping.begin()
                 server.stop()
                 with anyio.move_on_after(grace_seconds):
                     await anext(signals)
-                scope.cancel()
+                stopping.cut()
+                await anyio.sleep(_CUT_SECONDS)
+                log.warning("connections did not close in time")
+                ended.set()
 
-            tasks.start_soon(stop, tasks.cancel_scope)
+            tasks.start_soon(stop)
             tasks.start_soon(_announce, address, port, on_ready)
-            await server.serve()
+            await ended.wait()
             tasks.cancel_scope.cancel()
+    if serving.done():
+        serving.result()
     if not stopping.begun:
         raise InternalError("the HTTP server ended by itself: see the log")
 
