@@ -21,6 +21,7 @@ from dedup2d.readers.model import Sheet, Source
 
 __all__ = ["sheets"]
 
+_R13 = b"AC1012"
 _LOSSY = "parts of the DWG may be missing: save it as DXF for an exact reading"
 
 
@@ -41,6 +42,17 @@ def sheets(source: Source) -> Iterator[Sheet]:
             f"as DXF it is above the limit of {source.limits.max_expanded_bytes:,} expanded bytes",
         )
     yield from dxf_sheets(source, data, notes)
+
+
+def _why(source: Source, with_ezdwg: bool) -> str:
+    with source.path.open("rb") as file:
+        version = file.read(6)
+    if with_ezdwg and version < _R13:
+        return (
+            f"its DWG version {version.decode('ascii', 'replace')} is older than R13, which needs"
+            " Python 3.12 or later: save it as DXF or as a newer DWG"
+        )
+    return "the DWG is damaged or incomplete, or of a version that cannot be read: save it as DXF"
 
 
 def _with_zumen(source: Source) -> tuple[bytes, list[str]]:

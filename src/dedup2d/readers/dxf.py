@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.readers.dxf_load import load
+from dedup2d.readers.dxf_weight import block_weights, weigh
 from dedup2d.readers.model import Entity, Sheet, Source, Text
 from dedup2d.readers.plot import Frame, Layer, frame_of, paint
-from dedup2d.readers.tape import RawText, Tape, record
+from dedup2d.readers.tape import RawText, Tape, record, too_many_entities
 
 __all__ = ["sheets"]
 
@@ -42,8 +43,11 @@ def sheets(source: Source, data: bytes | None = None, notes: Iterable[str] = ())
     warnings to add to each sheet.
     """
     document, warnings = load(source, data)
+    weights = block_weights(document)
     layouts = _layouts(document, source)
     for number, layout in enumerate(layouts, start=1):
+        if weigh(layout, weights) > source.limits.max_entities:
+            raise too_many_entities(source.name, source.limits.max_entities)
         sheet = _sheet(document, layout, number, source, [*notes, *warnings])
         if sheet is not None:
             yield sheet

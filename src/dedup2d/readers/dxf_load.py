@@ -15,6 +15,7 @@ from ezdxf import recover
 from ezdxf.document import Drawing
 from ezdxf.filemanagement import dxf_stream_info
 from ezdxf.lldxf.tagger import ascii_tags_loader, binary_tags_loader
+from ezdxf.lldxf.types import DXFTag
 
 from dedup2d.errors import Dedup2DError, ImageTooLargeError, UnreadableDrawingError
 from dedup2d.readers.model import ReadLimits, Source
@@ -25,7 +26,7 @@ __all__ = ["load"]
 
 _CHUNK = 1024 * 1024
 _PARTS_PER_ENTITY = 20
-_PARTS = {"VERTEX", "SEQEND", "ATTRIB"}
+_PARTS = {"VERTEX", "SEQEND", "ATTRIB", b"VERTEX", b"SEQEND", b"ATTRIB"}
 _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
 
@@ -52,8 +53,7 @@ def load(source: Source, data: bytes | None = None) -> tuple[Drawing, list[str]]
                     source.name, "the binary DXF is damaged or incomplete"
                 ) from error
             stream.seek(0)
-            document, _ = _Recover.document(stream, source)
-            return document, ["the DXF is damaged: what could be read of it is drawn"]
+            return _recovered(stream, source), ["the DXF is damaged: what could be read of it is drawn"]
 
 
 @contextlib.contextmanager
@@ -136,15 +136,19 @@ def _counted(tags: Iterable[Any], name: str, limits: ReadLimits) -> Iterator[Any
         yield tag
 
 
-class _Recover(recover.Recover):
-    """ezdxf's patient reader, with counting."""
+def _recovered(stream: BinaryIO, source: Source) -> Drawing:
+    """What ezdxf's patient reader can make of it, with counting."""
 
-    source: Source
+    def loader(binary: BinaryIO) -> Iterator[Any]:
+        yield from _ended(_counted(recover.bytes_loader(binary), source.name, source.limits))
 
-    @classmethod
-    def document(cls, stream: BinaryIO, source: Source) -> tuple[Drawing, Any]:
-        def loader(binary: BinaryIO) -> Iterator[Any]:
-            return _counted(recover.bytes_loader(binary), source.name, source.limits)
+    tool = recover.Recover.run(stream, loader=loader)
+    document, _ = recover._load_and_audit_document(tool)  # noqa: SLF001 - `recover.read` takes no loader
+    return document
 
-        tool = recover.Recover.run(stream, loader=loader)
-        return recover._load_and_audit_document(tool)  # noqa: SLF001 - `recover.read` takes no loader
+
+def _ended(tags: Iterable[Any]) -> Iterator[Any]:
+    """Close what a file that was cut off leaves open; ezdxf would drop the whole section."""
+    yield from tags
+    yield DXFTag(0, b"ENDSEC")
+    yield DXFTag(0, b"EOF")

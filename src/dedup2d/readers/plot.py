@@ -19,7 +19,8 @@ __all__ = ["Fill", "Frame", "Layer", "Mask", "Stroke", "frame_of", "paint"]
 Points = NDArray[np.float64]
 
 _SHIFT = 4  # OpenCV takes fixed point coordinates: sixteenths of a pixel
-_MARGIN = 10
+_MARGIN = 20
+_LINE_WIDTH = 2  # what 0.35 mm come to on an A3 sheet of 2000 pixels
 _FAR = 5.0  # a gap of so many times the width of nearly all of the drawing leads to a stray
 _STRAYS = 0.1  # at most this part of the strokes are strays; more is a drawing of its own
 _SANE = 1e15
@@ -148,7 +149,7 @@ def _near(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.boo
 
 
 def paint(layers: Sequence[Layer], frame: Frame) -> Grey:
-    """Draw everything in black with anti-aliased lines of one pixel; large areas as a light tint."""
+    """Draw everything in black with anti-aliased lines of two pixels; large areas as a light tint."""
     raster = np.full((frame.height, frame.width), 255, np.uint8)
     for layer in layers:
         if layer.mask is not None:
@@ -190,7 +191,7 @@ def _paint_strokes(raster: Grey, strokes: Sequence[Stroke], frame: Frame) -> Non
         else:
             lines.append(fixed)
     if lines:
-        cv2.polylines(raster, lines, False, 0, 1, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(raster, lines, False, 0, _LINE_WIDTH, cv2.LINE_AA, _SHIFT)
 
 
 def _fixed(points: Points, frame: Frame) -> NDArray[np.int32]:

@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.readers.grey import Grey, check_pixels, has_light_ground, ink_grey, shrink, to_uint8
 from dedup2d.readers.model import Sheet, Source
+from dedup2d.readers.png_data import check_png_data
 
 __all__ = ["sheets"]
 
@@ -68,6 +69,8 @@ def _raster(image: Image.Image, source: Source) -> Grey:
     limits = source.limits
     width, height = image.size
     check_pixels(source.name, width, height, limits.max_pixels)
+    if image.format == "PNG":
+        check_png_data(source, image)
     if image.format == "JPEG":
         image.draft(None, (limits.raster_side, limits.raster_side))  # decodes at 1/2, 1/4 or 1/8
     image.load()

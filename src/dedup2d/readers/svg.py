@@ -21,6 +21,7 @@ from dedup2d.readers.model import ReadLimits, Sheet, Source
 __all__ = ["sheets"]
 
 _MAX_DEPTH = 200
+_SMALL = 0.5  # of the page: less ink is looked at from closer by
 _MAX_ENTITY_CHARACTERS = 10_000
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-z]*)\s*$")
 _UNITS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0}
@@ -149,6 +150,35 @@ def _check_uses(root: ET.Element, source: Source) -> None:
 
 
 def _render(root: ET.Element, source: Source) -> Grey:
+    """Render the page; once more from closer by if its ink fills little of it."""
+    raster = _rendered(root, source)
+    ink = np.argwhere(raster < 128)
+    if not len(ink):
+        return raster
+    (top, left), (bottom, right) = ink.min(axis=0), ink.max(axis=0) + 1
+    view = [float(number) for number in re.split(r"[\s,]+", root.get("viewBox", ""))[:4] if number]
+    if len(view) != 4 or max(bottom - top, right - left) > _SMALL * max(raster.shape):
+        return raster
+    scale = view[2] / raster.shape[1]
+    margin = 0.02 * max(bottom - top, right - left)
+    root.set(
+        "viewBox",
+        " ".join(
+            map(
+                str,
+                (
+                    view[0] + (left - margin) * scale,
+                    view[1] + (top - margin) * scale,
+                    (right - left + 2 * margin) * scale,
+                    (bottom - top + 2 * margin) * scale,
+                ),
+            )
+        ),
+    )
+    return _rendered(root, source)
+
+
+def _rendered(root: ET.Element, source: Source) -> Grey:
     side = source.limits.raster_side
     size = _size(root)
     if size is None:

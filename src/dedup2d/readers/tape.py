@@ -190,8 +190,11 @@ class _Frontend(UniversalFrontend):
             super().draw_composite_entity(entity, properties)
             return
         block = str(entity.dxf.name).lower()
-        if block in self._open or len(self._open) >= _MAX_DEPTH:
+        if block in self._open:
             self._notes[f"block {entity.dxf.name[:60]!a} contains itself: it is drawn once"] = None
+            return
+        if len(self._open) >= _MAX_DEPTH:
+            self._notes[f"its blocks are nested deeper than {_MAX_DEPTH}: the inner ones are left out"] = None
             return
         self._visit(max(0, entity.mcount - 1))
         self._note_reference(entity)
@@ -237,7 +240,8 @@ class _Pipeline(RenderPipeline2d):
         super().__init__(tape)
 
     def build_render_pipeline(self) -> RenderStage2d:
-        return ClippingStage2d(
+        return _Clipping(
+            self._tape,
             self.config,
             self.clipping_portal,
             next_stage=_Linetypes(
@@ -256,6 +260,29 @@ class _Pipeline(RenderPipeline2d):
             super().draw_text(text, transform, properties, cap_height, dxftype)
         finally:
             self._tape.writing = None
+
+
+class _Clipping(ClippingStage2d):
+    """Takes letters at the edge of a clipped view whole or not at all: to cut each takes 10 ms."""
+
+    def __init__(self, tape: Tape, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._tape = tape
+
+    def draw_filled_paths(self, paths: list[Any], properties: Properties) -> None:
+        portal = self.clipping_portal
+        if not (self._tape.writing and portal.is_active):
+            super().draw_filled_paths(paths, properties)
+            return
+        paths = [path for path in paths if len(path)]
+        kept = [
+            path for path in paths if portal.clip_point(Vec2(path.np_vertices().mean(axis=0))) is not None
+        ]
+        matrix = portal.transform_matrix(Matrix44())
+        for path in kept:
+            path.transform_inplace(matrix)
+        if kept:
+            self.next_stage.draw_filled_paths(kept, properties)
 
 
 class _Linetypes(LinetypeStage2d):
