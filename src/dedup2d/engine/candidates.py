@@ -17,17 +17,15 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from dedup2d.engine.features import Features, mirrored_codes
+from dedup2d.engine.features import mirrored_codes
 from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.phash import POSES, pose_hashes
-from dedup2d.engine.postings import Hits, Postings
+from dedup2d.engine.postings import Postings
+from dedup2d.engine.votes import agreement
 
 __all__ = ["Candidate", "Candidates"]
 
 _FARTHEST = 96  # bits of 256; two unrelated hashes lie 128 +- 8 apart, two of one template nearer
-_ANGLE_BINS = 16
-_SCALE_STEP = 0.35  # log2 of the scale per bin
-_PLACE_STEP = 0.15  # of the matched sheet's long side per bin
 
 
 @frozen(kw_only=True)
@@ -142,19 +140,17 @@ class Candidates:
 
     def _feature_scores(self, query: Fingerprint) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
         """L2 score and votes of each slot, the better of straight and mirrored."""
+        count, drawings = len(self._keys), len(self._slots)
         features = query.features
-        straight = self._placed(features, mirrored=False)
-        mirrored = self._placed(features, mirrored=True)
-        better = mirrored[0] > straight[0]
-        score = np.where(better, mirrored[0], straight[0])
-        return score.astype(np.float32), np.where(better, mirrored[1], straight[1])
-
-    def _placed(
-        self, features: Features, *, mirrored: bool
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
-        codes = mirrored_codes(features.codes) if mirrored else features.codes
-        hits = self._postings.near(np.ascontiguousarray(codes))
-        return _vote(hits, features, self._sides, len(self._keys), len(self._slots), mirrored=mirrored)
+        score, votes = np.zeros(count), np.zeros(count, np.intp)
+        for mirrored in (False, True):
+            codes = mirrored_codes(features.codes) if mirrored else features.codes
+            hits = self._postings.near(np.ascontiguousarray(codes))
+            for slot, weight, agreed in agreement(hits, features, self._sides, drawings, mirrored=mirrored):
+                if weight > score[slot]:
+                    score[slot], votes[slot] = weight, agreed
+        # one agreeing feature is chance; a dozen rare ones are a match
+        return (1 - np.exp(-np.maximum(score - 1, 0) / 8)).astype(np.float32), votes
 
     def _grow(self) -> None:
         size = 2 * len(self._says)
@@ -172,70 +168,3 @@ class Candidates:
         for table in (self._hashes, self._says, self._sides):
             table[: len(kept)] = table[kept]
         self._postings.rename(renamed)
-
-
-def _vote(
-    hits: Hits,
-    query: Features,
-    sides: npt.NDArray[np.float32],
-    slots: int,
-    drawings: int,
-    *,
-    mirrored: bool,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
-    """Score and votes of each slot: the weight of its best-agreeing set of hits."""
-    score, votes = np.zeros(slots), np.zeros(slots, np.intp)
-    if not len(hits.slot):
-        return score, votes
-    weight = _rarity(hits, len(query), drawings) * np.exp(-((hits.distance / 40.0) ** 2))
-    for shift in (0.0, 0.5):  # two staggered sets of bins, so that no agreement is split by a rim in both
-        bins = _bins(hits, query, sides, shift, mirrored=mirrored)
-        # one vote per feature of the query in a bin: repeated symbols must not add up
-        _, once = np.unique(bins * len(query) + hits.query, return_index=True)
-        named, member = np.unique(bins[once], return_inverse=True)
-        total = np.bincount(member, weights=weight[once])
-        count = np.bincount(member)
-        owner = np.zeros(len(named), np.intp)
-        owner[member] = hits.slot[once]
-        order = np.argsort(total, kind="stable")
-        better = total[order] > score[owner[order]]
-        votes[owner[order][better]] = count[order][better]
-        np.maximum.at(score, owner, total)
-    # one agreeing feature is chance; a dozen rare ones are a match
-    return 1 - np.exp(-np.maximum(score - 1.5, 0) / 6.0), votes
-
-
-def _rarity(hits: Hits, features: int, drawings: int) -> npt.NDArray[np.float64]:
-    """Weight 0..1 of each hit: the fewer drawings have the feature, the more it says."""
-    pairs = np.unique(hits.query.astype(np.int64) * (1 << 32) + hits.slot)
-    frequency = np.bincount(pairs >> 32, minlength=features)
-    weight = np.log((drawings + 1) / np.maximum(frequency, 1)) / np.log(drawings + 1)
-    return np.asarray(np.maximum(weight, 0.02))[hits.query]
-
-
-def _bins(
-    hits: Hits, query: Features, sides: npt.NDArray[np.float32], shift: float, *, mirrored: bool
-) -> npt.NDArray[np.int64]:
-    """One number per (slot, turn, scale, place of the query's centre on the other sheet)."""
-    places, angles = query.places[hits.query], query.angles[hits.query]
-    middle = query.places.mean(axis=0)
-    offset = middle - places
-    if mirrored:
-        offset = offset * np.array([-1, 1], np.float32)
-        angles = np.pi - angles
-    turn = hits.angle - angles
-    scale = hits.size / query.sizes[hits.query]
-    cosine, sine = np.cos(turn) * scale, np.sin(turn) * scale
-    centre_x = hits.place[:, 0] + cosine * offset[:, 0] - sine * offset[:, 1]
-    centre_y = hits.place[:, 1] + sine * offset[:, 0] + cosine * offset[:, 1]
-    step = _PLACE_STEP * sides[hits.slot]
-    parts = (
-        (np.floor(turn / (2 * np.pi) * _ANGLE_BINS + shift).astype(np.int64) % _ANGLE_BINS, _ANGLE_BINS),
-        (np.clip(np.floor(np.log2(scale) / _SCALE_STEP + shift) + 16, 0, 31).astype(np.int64), 32),
-        (np.clip(np.floor(centre_x / step + shift) + 32, 0, 63).astype(np.int64), 64),
-        (np.clip(np.floor(centre_y / step + shift) + 32, 0, 63).astype(np.int64), 64),
-    )
-    number = hits.slot.astype(np.int64)
-    for part, size in parts:
-        number = number * size + part
-    return number

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from dedup2d.engine.features import Features
 
-__all__ = ["Hits", "Postings"]
+__all__ = ["Hits", "Postings", "taken"]
 
 _TABLES = 6  # keys of 16 bits, each from another part of the code
 _FARTHEST = 60  # bits of 256
@@ -20,11 +20,16 @@ _ENTRY = np.dtype(
 
 @frozen(eq=False)
 class Hits:
-    """Pairs of a query's feature and a near stored one; arrays of one length."""
+    """
+    Pairs of a query's feature and a near stored one; arrays of one length.
+
+    `query`: number of the query's feature. `slot`, `place` (x + iy), `angle`, `size`: of the stored one.
+    `distance`: bits that differ.
+    """
 
     query: npt.NDArray[np.intp]
     slot: npt.NDArray[np.int32]
-    place: npt.NDArray[np.float32]
+    place: npt.NDArray[np.complex64]
     angle: npt.NDArray[np.float32]
     size: npt.NDArray[np.float32]
     distance: npt.NDArray[np.float32]
@@ -44,19 +49,37 @@ class _Segment:
             self.starts[table, 0] = 0
             np.cumsum(np.bincount(column, minlength=65536), out=self.starts[table, 1:])
 
-    def pairs(self, keys: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
-        """Distinct pairs, query number times 2**32 plus entry number."""
-        found = []
-        for table in range(_TABLES):
-            column = keys[:, table].astype(np.intp)
-            start = self.starts[table][column]
-            length = self.starts[table][column + 1] - start
-            length = np.where(length > _MOST_ENTRIES, 0, length)
-            query = np.repeat(np.arange(len(keys)), length)
-            within = np.arange(len(query)) - np.repeat(np.cumsum(length) - length, length)
-            entry = self.orders[table][np.repeat(start, length) + within]
-            found.append(query.astype(np.int64) << 32 | entry)
-        return np.unique(np.concatenate(found))
+    def near(self, keys: npt.NDArray[np.uint16], codes: npt.NDArray[np.uint64]) -> Hits:
+        """Stored features within `_FARTHEST` bits of the query's, each pair once."""
+        return _joined([self._near_by(table, keys, codes) for table in range(_TABLES)])
+
+    def _near_by(self, table: int, keys: npt.NDArray[np.uint16], codes: npt.NDArray[np.uint64]) -> Hits:
+        query, number = self._under(table, keys[:, table].astype(np.intp))
+        apart = codes[query] ^ self.entries["code"][number]
+        distance = np.bitwise_count(apart).sum(axis=1)
+        good = distance <= _FARTHEST
+        # a pair that shares the key of an earlier table was found there
+        good &= (apart.view(np.uint16)[:, :table] != 0).all(axis=1)
+        entries = self.entries[number[good]]
+        return Hits(
+            query=query[good],
+            slot=entries["slot"].copy(),
+            place=entries["x"] + 1j * entries["y"],
+            angle=entries["angle"].copy(),
+            size=entries["size"].copy(),
+            distance=distance[good].astype(np.float32),
+        )
+
+    def _under(
+        self, table: int, column: npt.NDArray[np.intp]
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+        """Numbers of the query's features and of the entries that share their key in one table."""
+        start = self.starts[table][column]
+        length = self.starts[table][column + 1] - start
+        length = np.where(length > _MOST_ENTRIES, 0, length)
+        query = np.repeat(np.arange(len(column)), length)
+        within = np.arange(len(query)) - np.repeat(np.cumsum(length) - length, length)
+        return query, self.orders[table][np.repeat(start, length) + within]
 
 
 class Postings:
@@ -96,11 +119,10 @@ class Postings:
         """The stored features near each of `codes` (N, 32)."""
         whole = codes.view(np.uint64)
         keys = _keys(whole)
-        parts = [_near(segment, keys, whole) for segment in self._segments()]
-        hits = parts[0] if len(parts) == 1 else _joined(parts)
+        hits = _joined([segment.near(keys, whole) for segment in self._segments()])
         if not self._dead:
             return hits
-        return _taken(hits, ~np.isin(hits.slot, list(self._dead)))
+        return taken(hits, ~np.isin(hits.slot, list(self._dead)))
 
     def _segments(self) -> list[_Segment]:
         if self._fresh and self._small is None:
@@ -120,27 +142,11 @@ def _keys(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
     return np.ascontiguousarray(words[:, :_TABLES])
 
 
-def _near(segment: _Segment, keys: npt.NDArray[np.uint16], codes: npt.NDArray[np.uint64]) -> Hits:
-    pairs = segment.pairs(keys)
-    query, number = pairs >> 32, pairs & 0xFFFFFFFF
-    distance = np.bitwise_count(codes[query] ^ segment.entries["code"][number]).sum(axis=1)
-    good = distance <= _FARTHEST
-    entries = segment.entries[number[good]]
-    return Hits(
-        query=query[good].astype(np.intp),
-        slot=entries["slot"].copy(),
-        place=np.stack([entries["x"], entries["y"]], axis=1),
-        angle=entries["angle"].copy(),
-        size=entries["size"].copy(),
-        distance=distance[good].astype(np.float32),
-    )
-
-
 def _joined(parts: list[Hits]) -> Hits:
     names = ("query", "slot", "place", "angle", "size", "distance")
     return Hits(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def _taken(hits: Hits, which: npt.NDArray[np.bool_]) -> Hits:
+def taken(hits: Hits, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Hits:
     names = ("query", "slot", "place", "angle", "size", "distance")
     return Hits(**{name: getattr(hits, name)[which] for name in names})
