@@ -222,5 +222,6 @@ class SQLiteJobStore:
         return Database(self._path, rows.KIND, busy_seconds=self._busy_seconds, connections=_READERS + 1)
 
     def _give_back_pages(self) -> None:
-        with self._database.writing() as connection:
-            connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+        with self._database.maintaining() as connection:
+            # `execute` takes one step only, which gives back one page.
+            connection.executescript("PRAGMA incremental_vacuum(1000)")
