@@ -203,6 +203,23 @@ async def test_two_hosts_are_refused() -> None:
     assert_problem(answer, 421, "HOST_NOT_ALLOWED")
 
 
+@pytest.mark.parametrize(
+    ("caller", "status"), [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("192.168.0.7", 401)]
+)
+async def test_without_keys_callers_from_other_machines_are_refused(caller: str, status: int) -> None:
+    """If this fails, a service without keys is open to the network under a server that was set up wrongly."""
+    async with bench() as api, calling_from(api, caller) as client:
+        assert (await client.get("/livez")).status_code == status
+    async with bench(keyed()) as api, calling_from(api, caller) as client:
+        assert (await client.get("/livez")).status_code == 200
+
+
+def calling_from(api: Bench, address: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(api.app, client=(address, 1)), base_url="http://localhost"
+    )
+
+
 async def test_allowed_hosts_and_keys_open_the_guard() -> None:
     """If this fails, a service behind a proxy cannot be reached under its name."""
     named = {"Host": "drawings.internal:8443"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 import dedup2d.errors
 from dedup2d.errors import Dedup2DError
+from dedup2d_http.app import from_environment
 from dedup2d_http.problems import PROBLEMS
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import PREFIX, Resource
@@ -102,6 +104,29 @@ async def test_what_nobody_expected_shows_nothing(capsys: pytest.CaptureFixture[
     assert problem["request_id"] == "find-me"
     assert "find-me" in logged
     assert "ZeroDivisionError" in logged
+
+
+async def test_log_lines_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails, a path puts lines or escape sequences into the log."""
+    async with bench() as api:
+        await api.client.get("/a%0Aforged=1%1b[2J%e2%80%ae")
+
+    logged = capsys.readouterr().out
+    assert "forged=1" in logged
+    for raw in ("\nforged", "\x1b", "\u202e"):
+        assert raw not in logged
+
+
+async def test_the_app_opens_its_own_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, the app cannot be run by an ASGI server of the operator's choice."""
+    monkeypatch.setenv("DEDUP2D_DATA_DIR", str(tmp_path))
+    app = from_environment()
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
+    ):
+        assert (await client.get("/health")).json()["status"] == "healthy"
+        assert "dedup2d_build_info" in (await client.get("/metrics")).text
 
 
 async def test_a_health_that_is_bad_is_said_without_details() -> None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -119,6 +120,28 @@ def test_the_flow_of_the_runbook(tmp_path: Path) -> None:
     assert missing.status_code == 401
 
 
+@pytest.mark.timeout(120)
+def test_fifty_parallel_submits_at_ten_places(tmp_path: Path) -> None:
+    """If this fails, the capacity does not hold on the real stores and the real server."""
+    places = {"DEDUP2D_ASYNC_MAX_JOBS": "10", "DEDUP2D_ASYNC_MAX_CONCURRENCY": "0"}
+
+    drawing = small_png()
+
+    def submit(_: int) -> httpx.Response:
+        return client.post(f"{PREFIX}/search?async=true", files={"file": ("a.png", drawing)})
+
+    with serving(tmp_path / "data", places) as served, served.client() as client:
+        with ThreadPoolExecutor(50) as threads:
+            answers = list(threads.map(submit, range(50)))
+        total = client.get(f"{PREFIX}/jobs", params={"status": "pending"}).json()["total"]
+
+    refused = [answer for answer in answers if answer.status_code != 202]
+    assert (len(refused), total) == (40, 10)
+    for answer in refused:
+        assert_problem(answer, 429, "JOB_QUEUE_FULL")
+        assert int(answer.headers["retry-after"]) >= 1
+
+
 def test_sigterm_lets_a_request_under_way_finish(tmp_path: Path) -> None:
     """If this fails, a deploy cuts the answers that are being made."""
     with running(tmp_path) as server, server.connect() as late:
@@ -213,6 +236,19 @@ def test_large_uploads_are_refused_while_memory_stays_flat(tmp_path: Path) -> No
         assert_problem(announced, 413, "FILE_TOO_LARGE")
         assert client.get("/livez").status_code == 200
     assert after - before < 40_000_000
+
+
+def test_many_silent_clients_do_not_lock_out_others(tmp_path: Path) -> None:
+    """If this fails, whoever opens a few hundred connections and falls silent stops the service for all."""
+    with running(tmp_path) as server, ExitStack() as stack:
+        for number in range(300):
+            client = stack.enter_context(server.connect())
+            begun = f"{POST}Content-Length: 1000\r\n\r\n".encode() + MULTIPART[:50]
+            client.sendall(begun if number % 2 else begun[:40])
+        begin = time.monotonic()
+
+        assert httpx.get(f"{server.url}/livez", trust_env=False).status_code == 200
+        assert time.monotonic() - begin < 1
 
 
 def test_expect_continue_is_answered_before_the_body(tmp_path: Path) -> None:

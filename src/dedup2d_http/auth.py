@@ -112,7 +112,8 @@ class LoopbackGuard:
     ASGI middleware for a service without keys: refuses what a web page could send.
 
     A page of any site can make its visitor's browser call loopback. It shows in the `Host` (a name of the
-    attacker's that was rebound to 127.0.0.1) or in the `Origin`; a local program sends neither.
+    attacker's that was rebound to 127.0.0.1) or in the `Origin`; a local program sends neither. Callers from
+    other machines are refused too, should the server listen to them.
     """
 
     def __init__(self, app: ASGIApp, *, allowed_hosts: Collection[str] = ()) -> None:
@@ -122,9 +123,11 @@ class LoopbackGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
+                _check_caller(scope)
                 self._check(Headers(scope=scope))
             except HttpError as error:
-                await problem_response(scope, error.code, error.detail)(scope, receive, send)
+                response = problem_response(scope, error.code, error.detail, error.headers)
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -146,6 +149,16 @@ class LoopbackGuard:
             )
 
 
+def _check_caller(scope: Scope) -> None:
+    caller = scope.get("client")  # None where the server has no address for it: a Unix socket
+    if caller and not is_loopback(caller[0]):
+        raise HttpError(
+            "UNAUTHORIZED",
+            "a service without API keys answers to its own machine only: set DEDUP2D_API_KEYS",
+            _CHALLENGE,
+        )
+
+
 def host_name(host: str) -> str:
     """Return the name in a `Host` header, lower case, without port and brackets; empty if it is none."""
     match = _HOST.fullmatch(host.strip().lower())
@@ -157,9 +170,11 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
         return False
+    # Before Python 3.13 an IPv4 address in IPv6 form is not told to be loopback.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def check_exposure(host: str, keys: Mapping[str, str]) -> None:

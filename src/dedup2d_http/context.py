@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dedup2d.errors import shown
 from dedup2d_http.problems import internal_response, problem_response
 from dedup2d_http.stopping import Stopping
 
@@ -85,7 +86,7 @@ class RequestContext:
         except ClientGoneError:
             pass
         except Exception:
-            log.exception("request failed", method=scope["method"], path=scope["path"])
+            log.exception("request failed", method=scope["method"], path=shown(scope["path"], 200))
             if exchange.status is not None:
                 raise  # half an answer is out: only closing the connection tells the client
             await internal_response(scope)(scope, exchange.receive, exchange.send)
@@ -141,8 +142,8 @@ def _stopped(scope: Scope) -> Response:
 
 def _log_line(scope: Scope, status: int | None, seconds: float) -> None:
     fields: dict[str, Any] = {
-        "method": scope["method"],
-        "path": scope["path"],
+        "method": shown(scope["method"], 20),
+        "path": shown(scope["path"], 200),
         "status": status if status is not None else "client gone",
         "duration_ms": round(seconds * 1000, 1),
         "tenant": getattr(scope["state"].get("principal"), "tenant_id", None),

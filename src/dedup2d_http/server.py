@@ -9,6 +9,7 @@ rest. (uvicorn would do too, at half the rate, but it ends with status 143 after
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -37,6 +38,8 @@ GRACE_SECONDS = 20.0
 
 _START_SECONDS = 30.0
 _CUT_SECONDS = 3.0
+_BACKLOG = 1024
+_MAX_CONNECTIONS = 4096
 _HEADER_MILLISECONDS = 15_000
 _BUFFER_BYTES = 64 * 1024  # the least that hyper takes is 8 KiB; it bounds a request's headers too
 
@@ -131,9 +134,22 @@ def _server(app: ASGIApp, address: str, port: int) -> Any:
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS, max_buffer_size=_BUFFER_BYTES),
         websockets=False,
+        backlog=_BACKLOG,
+        backpressure=connection_limit(),
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGS,
     )
+
+
+def connection_limit() -> int:
+    """
+    Return how many connections may be open at once; more wait to be accepted.
+
+    Granian's own limit is 128, which as many silent clients would use up. Half of the files that the
+    process may open are left to uploads, the index and child processes.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MAX_CONNECTIONS, max(64, soft // 2))
 
 
 async def _announce(address: str, port: int, on_ready: Callable[[str], None] | None) -> None:
