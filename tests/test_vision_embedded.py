@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +18,8 @@ import pytest
 from PIL import Image
 
 from dedup2d.engine import rows
+from dedup2d.engine.candidates import Candidate, Candidates
+from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.errors import (
     IndexVersionError,
     InternalError,
@@ -216,7 +219,8 @@ async def test_two_clients_see_what_the_other_did(vision: EmbeddedVision, direct
         await add(other, 2)
         assert names(await find(vision, 2)) == ["plan-2.png"]
         await vision.remove("tenant", added.drawing_id)
-        assert names(await find(other, 1)) == []
+        gone = await find(other, 1)
+        assert (names(gone), gone.level_stats["l1"]) == ([], 1)  # not only hidden, but forgotten
         await other.rebuild("tenant")
         assert names(await find(vision, 2)) == ["plan-2.png"]
 
@@ -354,6 +358,30 @@ async def test_cancelling_kills_the_child(vision: EmbeddedVision, monkeypatch: p
     assert not vision._children._all
     with pytest.raises(ProcessLookupError):
         os.kill(child._process.pid, 0)
+
+
+async def test_cancelling_does_not_wait_for_a_large_index(
+    vision: EmbeddedVision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelling would take as long as looking through a large index."""
+    await add(vision, 1)
+    entered, go_on = threading.Event(), threading.Event()
+    query = Candidates.query
+
+    def slow(self: Candidates, fingerprint: Fingerprint, *, limit: int) -> list[Candidate]:
+        entered.set()
+        go_on.wait(20)
+        return query(self, fingerprint, limit=limit)
+
+    monkeypatch.setattr(Candidates, "query", slow)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(find, vision, 2)
+        await anyio.to_thread.run_sync(entered.wait)
+        started = anyio.current_time()
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - started < 1
+    go_on.set()
+    assert names(await find(vision, 1)) == ["plan-1.png"]
 
 
 async def test_a_verification_that_dies_is_a_warning(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from dedup2d.engine.candidates import Candidate, Candidates
 from dedup2d.engine.catalogue import Catalogue
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION, Fingerprint
@@ -12,13 +14,14 @@ __all__ = ["LiveCandidates"]
 
 class LiveCandidates:
     """
-    Candidates that follow their catalogue. Not thread-safe: one caller at a time.
+    Candidates that follow their catalogue. Threads take turns.
 
     Fingerprints of another version, or damaged ones, are left out until the index is rebuilt.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
+        self._turn = threading.Lock()
         self._candidates = Candidates()
         self._damaged: set[int] = set()
         self._removals_seen = 0
@@ -38,6 +41,10 @@ class LiveCandidates:
 
         What was committed before the call that returns False is in.
         """
+        with self._turn:
+            return self._catch_up(limit)
+
+    def _catch_up(self, limit: int) -> bool:
         head, removed = self._catalogue.removed_since(self._removals_seen)
         if removed is None:
             self._forget()
@@ -52,7 +59,8 @@ class LiveCandidates:
 
     def query(self, fingerprint: Fingerprint, *, limit: int) -> list[Candidate]:
         """Return the best candidates, best first, as of the last `catch_up`."""
-        return self._candidates.query(fingerprint, limit=limit)
+        with self._turn:
+            return self._candidates.query(fingerprint, limit=limit)
 
     def _put(self, row: FingerprintRow) -> None:
         self._remove(row.key)

@@ -38,15 +38,18 @@ class Index:
         self._turn = anyio.Lock()
 
     async def catch_up(self) -> None:
-        """Take over what any process has changed; in steps, so that it can be cancelled."""
+        """Take over what any process has changed; in steps, so that a first load can be cancelled."""
         async with self._turn:
-            while await anyio.to_thread.run_sync(self.live.catch_up):
+            while await anyio.to_thread.run_sync(self.live.catch_up, abandon_on_cancel=True):
                 pass
 
     async def candidates(self, fingerprint: Fingerprint, limit: int) -> list[Candidate]:
         """Return the best candidates, best first."""
         async with self._turn:
-            return await anyio.to_thread.run_sync(lambda: self.live.query(fingerprint, limit=limit))
+            # A cancelled search leaves the thread to itself: it harms nothing and ends soon.
+            return await anyio.to_thread.run_sync(
+                lambda: self.live.query(fingerprint, limit=limit), abandon_on_cancel=True
+            )
 
 
 class Surveyed:
