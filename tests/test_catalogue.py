@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from dedup2d.database import Database
 from dedup2d.engine import rows
 from dedup2d.engine.catalogue import Catalogue
-from dedup2d.engine.database import Database
 from dedup2d.engine.records import FileRecord, KnownFile, SheetRecord, drawing_id
 from dedup2d.errors import (
     DrawingNotFoundError,

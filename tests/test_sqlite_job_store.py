@@ -418,7 +418,7 @@ async def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE theirs (a)")
     connection.commit()
     connection.close()
-    with pytest.raises(InternalError, match="no job store"):
+    with pytest.raises(InternalError, match="not written by dedup2d"):
         async with SQLiteJobStore(tmp_path / "jobs.db"):
             pass
 

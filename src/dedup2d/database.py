@@ -169,7 +169,7 @@ class Database:
                 self._create(connection)
             owner, found = _state(connection)
         if owner != self._kind.application_id:
-            raise InternalError(f"this is no {self._kind.name} of dedup2d: move the file away")
+            raise InternalError(f"the {self._kind.name} was not written by dedup2d: move the file away")
         if found > self._kind.version:
             raise self._kind.newer(found, self._kind.version)
 

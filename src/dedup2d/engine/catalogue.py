@@ -15,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dedup2d.database import Database
 from dedup2d.engine import rows
-from dedup2d.engine.database import Database
+from dedup2d.engine.database import INDEX
 from dedup2d.engine.records import (
     Counts,
     FileRecord,
@@ -58,9 +59,7 @@ class Catalogue:
     ) -> None:
         self._version = fingerprint_version
         self._clock = clock
-        self._database = Database(
-            path, schema=rows.SCHEMA, version=rows.SCHEMA_VERSION, busy_seconds=busy_seconds
-        )
+        self._database = Database(path, INDEX, busy_seconds=busy_seconds)
         self._list = f"drawings-{self._salt()}"
 
     def close(self) -> None:
