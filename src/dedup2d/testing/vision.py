@@ -15,7 +15,7 @@ from dedup2d.errors import (
     UnsupportedFormatError,
 )
 from dedup2d.protocols import VisionClient
-from dedup2d.testing.expecting import expect, expect_same, refused, together
+from dedup2d.testing.expecting import checking, expect, expect_same, refused, together
 from dedup2d.testing.plans import blank_plan, drawing_file, plan
 from dedup2d.types import AddResult, Match, Mode, Relation, SearchParams, SearchResult, Verdict
 
@@ -243,17 +243,12 @@ async def check_vision_client(make: VisionClientMaker, *, seconds: float = 120.0
         seconds: how long one check may take.
 
     Raises:
-        ContractError: they do not; its notes name the check.
-        TimeoutError: a check took too long.
+        ContractError: they do not, or a check took too long; the error names the check.
     """
     for check in VISION_CLIENT_CHECKS:
-        try:
-            with anyio.fail_after(seconds):
-                async with make() as vision:
-                    await check(vision)
-        except Exception as error:
-            error.add_note(f"in the check: {check.__name__.replace('_', ' ')}")
-            raise
+        with checking(check, seconds):
+            async with make() as vision:
+                await check(vision)
 
 
 async def _add(vision: VisionClient, seed: int) -> AddResult:
