@@ -108,7 +108,7 @@ def _without_specks(darkness: Picture) -> Picture:
 
 
 def _near_contrast(darkness: Picture, faint: float) -> Picture:
-    """Least darkness of ink, pixel by pixel: a share of the darkest nearby, so that blur does not fill gaps."""
+    """Least darkness of ink by place: a share of the darkest nearby, so that blur does not fill gaps."""
     height, width = darkness.shape
     size = (max(1, width // 4), max(1, height // 4))
     small = cv2.resize(darkness, size, interpolation=cv2.INTER_AREA)

@@ -23,9 +23,9 @@ from dedup2d.engine.clean import Picture
 __all__ = ["CODE_BYTES", "MAX_FEATURES", "Features", "extract_features", "mirrored_codes"]
 
 CODE_BYTES = 32
-MAX_FEATURES = 300
+MAX_FEATURES = 400
 
-_SIDE = 640  # long side that features are taken at; OpenCV doubles it for its finest octave
+_SIDE = 720  # long side that features are taken at; OpenCV doubles it for its finest octave
 _GRID = 12  # cells along the long side that keypoints are spread over
 
 

@@ -15,7 +15,9 @@ _SCALE_BINS = 24
 _SCALE_STEP = 0.25  # doublings per bin
 _MOST_SLOTS = 400  # whose hits are binned by turn and scale
 _MOST_PLACED = 100  # whose hits are then tried as placements
-_MOST_HITS = 64  # per slot, the weightiest
+_MOST_HITS = 80  # per slot, the weightiest
+_CELLS = 14  # along the long side
+_MOST_PER_CELL = 1.5
 
 
 def agreement(
@@ -106,12 +108,49 @@ def _placed(
     found = []
     for slot, begin, length in zip(named.tolist(), start.tolist(), count.tolist(), strict=True):
         own = order[begin : begin + min(length, _MOST_HITS)]
-        # what one hit says about the place of another is the less exact the farther off it is
-        offset = linear[own][:, None] * (source[own][None] - source[own][:, None])
+        side = float(sides[slot])
         target = hits.place[own].astype(np.complex128)
-        error = np.abs(target[None] - target[:, None] - offset)
-        agree = error < 0.02 * sides[slot] + 0.12 * np.abs(offset)
-        total = agree @ weight[own]
-        top = int(total.argmax())
-        found.append((slot, float(total[top]), int(agree[top].sum())))
+        members = _consensus(source[own], target, linear[own], weight[own], side)
+        for _ in range(2):
+            members = _fitting(source[own], target, members, side)
+        found.append((slot, _spread_weight(target[members], weight[own][members], side), int(members.sum())))
     return found
+
+
+def _consensus(
+    source: npt.NDArray[np.complex128],
+    target: npt.NDArray[np.complex128],
+    linear: npt.NDArray[np.complex128],
+    weight: npt.NDArray[np.float64],
+    side: float,
+) -> npt.NDArray[np.bool_]:
+    """The hits that agree with the one that most weight agrees with."""
+    # what one hit says about the place of another is the less exact the farther off it is
+    offset = linear[:, None] * (source[None] - source[:, None])
+    error = np.abs(target[None] - target[:, None] - offset)
+    agree = error < 0.02 * side + 0.12 * np.abs(offset)
+    return np.asarray(agree[int((agree @ weight).argmax())], np.bool_)
+
+
+def _fitting(
+    source: npt.NDArray[np.complex128],
+    target: npt.NDArray[np.complex128],
+    members: npt.NDArray[np.bool_],
+    side: float,
+) -> npt.NDArray[np.bool_]:
+    """The hits that lie where the least-squares similarity of `members` puts them."""
+    if members.sum() < 3:
+        return members
+    own, aim = source[members], target[members]
+    away = own - own.mean()
+    factor = (np.conj(away) * (aim - aim.mean())).sum() / max(float((np.abs(away) ** 2).sum()), 1e-9)
+    error = np.abs(aim.mean() + factor * (source - own.mean()) - target)
+    return np.asarray(error < 0.02 * side, np.bool_)
+
+
+def _spread_weight(place: npt.NDArray[np.complex128], weight: npt.NDArray[np.float64], side: float) -> float:
+    """Sum of weights, but one place of the sheet counts only so much: a shared word is no match."""
+    cell = side / _CELLS
+    spot = (place.real // cell).astype(np.int64) * 1000 + (place.imag // cell).astype(np.int64)
+    _, member = np.unique(spot, return_inverse=True)
+    return float(np.minimum(np.bincount(member, weights=weight), _MOST_PER_CELL).sum())
