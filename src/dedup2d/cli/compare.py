@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from dedup2d.cli.exits import Exit
 from dedup2d.cli.options import DataDir, Duplicate, Json, Quiet, Similar, load_settings, search_params
+from dedup2d.cli.outputs import check_output
 from dedup2d.cli.session import open_session, run_async
 from dedup2d.cli.terminal import Column, Terminal
 from dedup2d.cli.text import counted, visible
@@ -48,6 +49,7 @@ def compare(
         old: The drawing that is compared with.
         new: The drawing in which something was added or removed.
     """
+    check_output("--diff", diff, inputs=(old, new), picture=True)
     terminal = Terminal(quiet=quiet)
     params = search_params(
         mode=Mode.PRECISE,

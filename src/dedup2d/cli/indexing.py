@@ -8,12 +8,13 @@ wrong is noted and the next one is taken; only what would go wrong for all of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import define, field, frozen
 
 from dedup2d.cli.terminal import Progress
@@ -116,10 +117,15 @@ class Indexer:
                 tasks.start_soon(self._work, receive.clone(), progress)
             receive.close()
             async with send:
-                files = walk(paths, leave_out=self.own)
-                while batch := await anyio.to_thread.run_sync(_some, files):
-                    for found in batch:
-                        await send.send(found)
+                # Without a worker left its error, not ours, says what happened.
+                with suppress(anyio.BrokenResourceError):
+                    await self._send(send, paths)
+
+    async def _send(self, send: MemoryObjectSendStream[Found], paths: Sequence[Path]) -> None:
+        files = walk(paths, leave_out=self.own)
+        while batch := await anyio.to_thread.run_sync(_some, files):
+            for found in batch:
+                await send.send(found)
 
     async def _count(self, paths: Sequence[Path], progress: Progress) -> None:
         # A slow disk may take long to walk: it must not keep Ctrl-C waiting.

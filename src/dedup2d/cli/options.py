@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from attrs import evolve
 from cyclopts import Group, Parameter, validators
 
+from dedup2d.errors import InvalidParameterError
 from dedup2d.presets import PRESETS
 from dedup2d.settings import Settings
 from dedup2d.types import MAX_RESULTS_LIMIT, Mode, SearchParams
@@ -28,8 +29,9 @@ __all__ = [
 
 _SHARED = Group("Shared options", sort_key=10)
 
+# Text, not a path: Path("") is the working directory, which an unset variable should not mean.
 DataDir = Annotated[
-    Path | None,
+    str | None,
     Parameter(
         name="--data-dir",
         group=_SHARED,
@@ -74,16 +76,19 @@ Similar = Annotated[
 ]
 
 
-def load_settings(data_dir: Path | None, *, jobs: int | None = None) -> Settings:
+def load_settings(data_dir: str | None, *, jobs: int | None = None) -> Settings:
     """
     Return the environment's settings with what the command line says instead.
 
     Raises:
         ConfigurationError: a setting is not allowed.
+        InvalidParameterError: *data_dir* is empty.
     """
+    if data_dir is not None and not data_dir.strip():
+        raise InvalidParameterError("--data-dir", data_dir, "the path of a directory")
     settings = Settings.from_environment()
     if data_dir is not None:
-        settings = evolve(settings, data_dir=data_dir)
+        settings = evolve(settings, data_dir=Path(data_dir).expanduser())
     return settings if jobs is None else evolve(settings, engine_processes=jobs)
 
 

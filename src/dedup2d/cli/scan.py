@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from dedup2d.cli.options import (
     load_settings,
     search_params,
 )
+from dedup2d.cli.outputs import check_output
 from dedup2d.cli.report import Report, write_report
 from dedup2d.cli.scanning import EnginePictures, Scanner
 from dedup2d.cli.session import Session, open_session, run_async
@@ -86,6 +88,8 @@ def scan(
     """
     if not folder.is_dir():
         raise InvalidParameterError("FOLDER", str(folder), "an existing folder (for files: dedup2d compare)")
+    check_output("--csv", csv)
+    check_output("--html", html)
     settings = load_settings(data_dir, jobs=jobs)
     scanned = _Scan(
         folder=folder.resolve(),
@@ -147,7 +151,7 @@ class _Scan:
     async def _write_report(self, session: Session, path: Path) -> None:
         report = Report(
             folder=source_of(self.folder),
-            created=summary(self.tally),
+            created=f"{datetime.now().astimezone():%Y-%m-%d %H:%M} · {summary(self.tally)}",
             drawings=self.drawings,
             groups=self.groups,
             failures=self.tally.failures,

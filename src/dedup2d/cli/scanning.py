@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import define, evolve, field
 
 from dedup2d.cli.groups import Link, Member
-from dedup2d.cli.report.pictures import shrunk
+from dedup2d.cli.report.pictures import shrunk, shrunk_difference
 from dedup2d.cli.session import Session
 from dedup2d.cli.terminal import Progress
 from dedup2d.errors import DrawingNotFoundError
@@ -52,17 +53,22 @@ class Scanner:
             for _ in range(self.workers):
                 tasks.start_soon(self._work, receive.clone(), progress)
             receive.close()
-            seen: set[tuple[str, int, str]] = set()
             async with send:
-                async for drawing in self._all():
-                    self.drawings[drawing.drawing_id] = drawing
-                    # Copies of one file have the same neighbours.
-                    copy_of = (drawing.file_hash, drawing.page, drawing.sheet)
-                    if copy_of in seen:
-                        progress.advance()
-                        continue
-                    seen.add(copy_of)
-                    await send.send(drawing)
+                # Without a worker left its error, not ours, says what happened.
+                with suppress(anyio.BrokenResourceError):
+                    await self._send(send, progress)
+
+    async def _send(self, send: MemoryObjectSendStream[Drawing], progress: Progress) -> None:
+        seen: set[tuple[str, int, str]] = set()
+        async for drawing in self._all():
+            self.drawings[drawing.drawing_id] = drawing
+            # Copies of one file have the same neighbours.
+            copy_of = (drawing.file_hash, drawing.page, drawing.sheet)
+            if copy_of in seen:
+                progress.advance()
+            else:
+                seen.add(copy_of)
+                await send.send(drawing)
 
     async def _all(self) -> AsyncIterator[Drawing]:
         token: str | None = None
@@ -105,7 +111,7 @@ class EnginePictures:
         found = {}
         for drawing in drawings:
             png = await self.session.vision.picture(self.session.tenant_id, drawing.drawing_id)
-            found[drawing.drawing_id] = await _shrunk(png, _PICTURE_SIDE, 8)
+            found[drawing.drawing_id] = await anyio.to_thread.run_sync(_thumbnail, png)
         return found
 
     async def differences(self, reference: Drawing, members: Sequence[Member]) -> dict[str, bytes]:
@@ -116,10 +122,19 @@ class EnginePictures:
         params = evolve(self.params, compute_diff=True, diff_top_n=_MOST_DIFFERENCES)
         result = await _neighbours(self.session, reference, params)
         return {
-            match.drawing_id: await _shrunk(base64.b64decode(match.diff_image_base64), _DIFFERENCE_SIDE, 24)
+            match.drawing_id: await anyio.to_thread.run_sync(_difference, match)
             for match in _matches(result)
             if match.drawing_id in wanted and match.diff_image_base64 and match.diff_regions
         }
+
+
+def _thumbnail(png: bytes) -> bytes:
+    return shrunk(png, side=_PICTURE_SIDE, colours=8)
+
+
+def _difference(match: Match) -> bytes:
+    png = base64.b64decode(match.diff_image_base64 or "")
+    return shrunk_difference(png, match.diff_regions, side=_DIFFERENCE_SIDE, colours=24)
 
 
 async def _neighbours(session: Session, drawing: Drawing, params: SearchParams) -> SearchResult:
@@ -131,7 +146,3 @@ async def _neighbours(session: Session, drawing: Drawing, params: SearchParams) 
 
 def _matches(result: SearchResult) -> tuple[Match, ...]:
     return (*result.duplicates, *result.similar)
-
-
-async def _shrunk(png: bytes, side: int, colours: int) -> bytes:
-    return await anyio.to_thread.run_sync(lambda: shrunk(png, side=side, colours=colours))

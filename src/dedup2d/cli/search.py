@@ -75,6 +75,8 @@ def search(
     """
     terminal = Terminal(quiet=quiet)
     settings = load_settings(data_dir)
+    if diff is not None:
+        diff.mkdir(parents=True, exist_ok=True)
     params = search_params(
         preset=preset,
         mode=mode,
@@ -148,7 +150,6 @@ class _Asked:
         written: dict[str, str] = {}
         if self._diff is None:
             return written
-        self._diff.mkdir(parents=True, exist_ok=True)
         for place, match in enumerate((*result.duplicates, *result.similar), 1):
             if match.diff_image_base64:
                 other = _slug(Path(match.file_name).stem)
