@@ -119,7 +119,11 @@ PART += "".join(line(10 * n, 5, 10 * n, 15) for n in range(1, 19))
 def dxf_document(version: str = "R2010") -> ezdxf.document.Drawing:
     document = ezdxf.new(version)
     space = document.modelspace()
-    space.add_lwpolyline([(0, 0), (200, 0), (200, 120), (0, 120)], close=True)
+    corners = [(0, 0), (200, 0), (200, 120), (0, 120)]
+    if version == "R12":
+        space.add_polyline2d(corners, close=True)
+    else:
+        space.add_lwpolyline(corners, close=True)
     space.add_circle((100, 60), 30)
     space.add_text("PART 4711", height=5).set_placement((10, 10))
     return document

@@ -35,6 +35,7 @@ DEFAULT_MEMORY_BYTES = 2 * 1024**3
 """Address space of one child; libraries alone map about 0.5 GiB of it without using it."""
 
 _START_SECONDS = 60.0
+_DEATH_SECONDS = 2.0
 _GONE = (EndOfStream, IncompleteRead, BrokenResourceError, anyio.ClosedResourceError)
 _BOOT = (
     "import json, sys; path, parent, memory = json.loads(sys.argv[1]);"
@@ -149,9 +150,7 @@ class Children:
         raise InternalError(f"a child process could not send its result:\n{value}")
 
     async def _cause_of_death(self, child: _Child) -> str:
-        with anyio.CancelScope(shield=True):
-            await child.kill()
-        how = child.exit_code
+        how = await child.exited()
         return (
             f"the process that read it died (exit code {how}): the file crashes the reader"
             f" or needs more memory than {self._memory}"
@@ -195,7 +194,6 @@ class _Child:
         self._process = process
         self._requests = process.stdin
         self._answers = BufferedByteReceiveStream(process.stdout)
-        self.exit_code: int | None = None
 
     @classmethod
     async def start(cls, memory_bytes: int) -> _Child:
@@ -213,9 +211,15 @@ class _Child:
         (length,) = LENGTH.unpack(await self._answers.receive_exactly(LENGTH.size))
         return await self._answers.receive_exactly(length)
 
+    async def exited(self) -> int | None:
+        """Wait a moment for a process that closed its pipe: killing a dead one would hide how it died."""
+        with anyio.move_on_after(_DEATH_SECONDS):
+            return await self._process.wait()
+        return None
+
     async def kill(self) -> None:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-        self.exit_code = await self._process.wait()
+        await self._process.wait()
         await self._process.aclose()

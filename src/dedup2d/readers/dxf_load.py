@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
@@ -26,7 +27,9 @@ __all__ = ["load"]
 
 _CHUNK = 1024 * 1024
 _PARTS_PER_ENTITY = 20
-_PARTS = {"VERTEX", "SEQEND", "ATTRIB", b"VERTEX", b"SEQEND", b"ATTRIB"}
+_PARTS = {"VERTEX", "SEQEND", "ATTRIB"}
+_ENTITY = re.compile(rb"[\r\n][ \t]*0[ \t]*\r?[\r\n][ \t]*[A-Z]")
+_PART = re.compile(rb"[\r\n][ \t]*0[ \t]*\r?[\r\n][ \t]*(?:VERTEX|SEQEND|ATTRIB)[ \t]*[\r\n]")
 _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
 
@@ -53,7 +56,7 @@ def load(source: Source, data: bytes | None = None) -> tuple[Drawing, list[str]]
                     source.name, "the binary DXF is damaged or incomplete"
                 ) from error
             stream.seek(0)
-            return _recovered(stream, source), ["the DXF is damaged: what could be read of it is drawn"]
+            return _recovered(stream), ["the DXF is damaged: what could be read of it is drawn"]
 
 
 @contextlib.contextmanager
@@ -96,8 +99,25 @@ def _load(stream: BinaryIO, source: Source) -> Drawing:
     stream.seek(0)
     if head == BINARY_DXF:
         return Drawing.load(_counted(binary_tags_loader(stream.read()), source.name, source.limits))
+    _check_entities(stream, source)
     text = _Unclosed(stream, encoding=_encoding(stream, head), errors="surrogateescape")
-    return Drawing.load(_counted(ascii_tags_loader(text), source.name, source.limits))
+    return Drawing.load(ascii_tags_loader(text))
+
+
+def _check_entities(stream: BinaryIO, source: Source) -> None:
+    """
+    Count a text DXF's entities (those of blocks, and objects, too) in one quick pass before loading.
+
+    One that lies across the pieces read is missed: at most one in a MiB.
+    """
+    limit = source.limits.max_entities
+    entities = parts = 0
+    while piece := stream.read(_CHUNK):
+        entities += len(_ENTITY.findall(piece))
+        parts += len(_PART.findall(piece))
+    stream.seek(0)
+    if entities - parts > limit or parts > _PARTS_PER_ENTITY * limit:
+        raise too_many_entities(source.name, limit)
 
 
 class _Unclosed(io.TextIOWrapper):
@@ -136,11 +156,11 @@ def _counted(tags: Iterable[Any], name: str, limits: ReadLimits) -> Iterator[Any
         yield tag
 
 
-def _recovered(stream: BinaryIO, source: Source) -> Drawing:
-    """What ezdxf's patient reader can make of it, with counting."""
+def _recovered(stream: BinaryIO) -> Drawing:
+    """What ezdxf's patient reader can make of it; its entities were counted before."""
 
     def loader(binary: BinaryIO) -> Iterator[Any]:
-        yield from _ended(_counted(recover.bytes_loader(binary), source.name, source.limits))
+        yield from _ended(recover.bytes_loader(binary))
 
     tool = recover.Recover.run(stream, loader=loader)
     document, _ = recover._load_and_audit_document(tool)  # noqa: SLF001 - `recover.read` takes no loader

@@ -1,0 +1,447 @@
+"""
+Readers: what good files of each format come to.
+"""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import io
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import ezdxf
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from dedup2d.errors import (
+    EmptyFileError,
+    FileTooLargeError,
+    ImageTooLargeError,
+    UnreadableDrawingError,
+    UnsupportedFormatError,
+)
+from dedup2d.readers import ReadLimits, Sheet, iterate, read, sniff
+from tests import hostile
+
+
+def read_bytes(directory: Path, data: bytes, limits: ReadLimits | None = None) -> list[Sheet]:
+    return read(hostile.write(directory, "drawing", data), "drawing", limits)
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def ink_box(raster: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of all that is dark."""
+    rows, columns = np.nonzero(raster < 128)
+    return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
+
+
+# --- what a file is ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (hostile.encoded("PNG"), "png"),
+        (hostile.encoded("JPEG"), "jpeg"),
+        (hostile.encoded("TIFF"), "tiff"),
+        (hostile.pdf(), "pdf"),
+        (b"\n junk \n" + hostile.pdf(), "pdf"),
+        (hostile.dxf_text("").encode(), "dxf"),
+        (b"999\nmade by hand\n  0\r\nSECTION\r\n", "dxf"),
+        (gzip.compress(hostile.dxf_text("").encode()), "dxf"),
+        (b"AutoCAD Binary DXF\r\n\x1a\x00", "dxf"),
+        (b"AC1032\x00\x00", "dwg"),
+        (hostile.SVG.format("").encode(), "svg"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?><!-- x --><svg:svg xmlns:svg='x'/>", "svg"),
+        (hostile.SVG.format("").encode("utf-16"), "svg"),
+    ],
+)
+def test_formats_are_told_by_content(data: bytes, found: str) -> None:
+    """If this fails, drawings whose name has no or a wrong extension are refused."""
+    assert sniff(data, "x.bin") == found
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"GIF89a....", "a GIF"),
+        (b"PK\x03\x04....", "ZIP"),
+        (b"ISO-10303-21;", "STEP"),
+        (b"hello", "plain text"),
+        (b"\x1f\x8b\x08rubbish", "damaged gzip"),
+        (gzip.compress(b"hello"), "gzip of something other than a DXF"),
+        (gzip.compress(gzip.compress(hostile.dxf_text("").encode())), "gzip of something other than a DXF"),
+    ],
+)
+def test_other_formats_are_refused_by_what_they_are(data: bytes, words: str) -> None:
+    """If this fails, the sender of a GIF is told nothing that helps."""
+    with pytest.raises(UnsupportedFormatError, match=words):
+        sniff(data, "x.png")
+
+
+def test_no_bytes_are_an_empty_file() -> None:
+    """If this fails, an upload that broke off looks like an unknown format."""
+    with pytest.raises(EmptyFileError):
+        sniff(b"", "x.png")
+
+
+def test_sniffing_needs_no_imaging_packages() -> None:
+    """If this fails, a front end without the engine cannot refuse a bad upload."""
+    code = "import sys; from dedup2d.readers.sniff import sniff; print(sniff(b'%PDF-1.4', 'x'));"
+    code += "print(sorted({'numpy', 'cv2', 'PIL', 'ezdxf'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split("\n")[:2] == ["pdf", "[]"]
+
+
+# --- pictures ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_png_of_every_mode_gives_the_same_picture(mode: str, tmp_path: Path) -> None:
+    """If this fails, one scanner's colour depth makes its drawings unlike all others."""
+    grey = hostile.picture()
+    image = (
+        Image.fromarray(np.asarray(grey).astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
+    )
+    (sheet,) = read_bytes(tmp_path, saved(image, "PNG"))
+
+    assert sheet.format == "png"
+    np.testing.assert_allclose(sheet.raster, np.asarray(grey), atol=1)
+
+
+def test_transparent_is_white(tmp_path: Path) -> None:
+    """If this fails, drawings exported without a background turn black all over."""
+    ink = np.asarray(hostile.picture())
+    clear = np.dstack([np.zeros((*ink.shape, 3), np.uint8), 255 - ink])
+    (sheet,) = read_bytes(tmp_path, saved(Image.fromarray(clear), "PNG"))
+
+    np.testing.assert_allclose(sheet.raster, ink, atol=1)
+
+
+def test_yellow_lines_on_white_stay_visible(tmp_path: Path) -> None:
+    """If this fails, coloured layers vanish from pictures that a CAD program exported."""
+    image = ImageOps.colorize(hostile.picture(), "yellow", "white")
+    (sheet,) = read_bytes(tmp_path, saved(image, "PNG"))
+
+    assert sheet.raster.min() < 10
+
+
+def test_cmyk_jpeg_is_read_upright(tmp_path: Path) -> None:
+    """If this fails, JPEGs from print shops come out inverted."""
+    (sheet,) = read_bytes(tmp_path, saved(hostile.picture("RGB").convert("CMYK"), "JPEG", quality=95))
+
+    assert float(np.median(sheet.raster)) > 250
+    assert sheet.raster.min() < 30
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_exif_orientation_is_obeyed(kind: str, orientation: int, tmp_path: Path) -> None:
+    """If this fails, photographed drawings lie on their side."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = hostile.picture()
+    image.paste(0, (30, 30, 90, 60))
+    data = saved(image, kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(saved(image, "JPEG", exif=exif))))
+    (sheet,) = read_bytes(tmp_path, data)
+
+    assert sheet.raster.shape == expected.size[::-1]
+    assert np.abs(sheet.raster.astype(int) - np.asarray(expected)).mean() < 3
+
+
+@pytest.mark.parametrize("compression", ["group4", "group3", "tiff_lzw", "packbits", None])
+def test_tiff_pages_of_one_bit(compression: str | None, tmp_path: Path) -> None:
+    """If this fails, archives of scanned drawings cannot be read, or only their first pages."""
+    pages = [hostile.picture("1"), hostile.picture("1", (500, 200)), hostile.picture("1")]
+    data = saved(pages[0], "TIFF", compression=compression, save_all=True, append_images=pages[1:])
+    sheets = read_bytes(tmp_path, data)
+
+    assert [sheet.page for sheet in sheets] == [1, 2, 3]
+    assert [sheet.raster.shape for sheet in sheets] == [(300, 400), (200, 500), (300, 400)]
+    np.testing.assert_array_equal(sheets[1].raster, np.asarray(pages[1].convert("L")))
+
+
+def test_large_pictures_shrink_and_thin_lines_survive(tmp_path: Path) -> None:
+    """If this fails, one-pixel lines of a large plot fade away before they are compared."""
+    large = np.full((6000, 8000), 255, np.uint8)
+    large[3001, 500:7500] = 0
+    (sheet,) = read_bytes(tmp_path, saved(Image.fromarray(large), "PNG"))
+
+    assert sheet.raster.shape == (1500, 2000)
+    assert sheet.raster[745:755, 1000].min() < 140
+
+
+def test_pixels_are_checked_before_decoding(tmp_path: Path) -> None:
+    """If this fails, a small file can claim any amount of memory."""
+    with pytest.raises(ImageTooLargeError, match="400 x 300 pixels is above the limit of 1,000 pixels"):
+        read_bytes(tmp_path, hostile.encoded("PNG"), ReadLimits(max_pixels=1000))
+
+
+def test_bytes_are_checked_before_reading(tmp_path: Path) -> None:
+    """If this fails, a file larger than memory is loaded."""
+    with pytest.raises(FileTooLargeError, match="limit of 100 bytes"):
+        read_bytes(tmp_path, hostile.encoded("PNG"), ReadLimits(max_bytes=100))
+
+
+# --- PDF -----------------------------------------------------------------------------------
+
+
+def test_pdf_gives_each_page_at_the_size_asked_for(tmp_path: Path) -> None:
+    """If this fails, drawings behind the first page are never found."""
+    sheets = read_bytes(tmp_path, hostile.pdf(pages=3), ReadLimits(raster_side=1000))
+
+    assert [sheet.page for sheet in sheets] == [1, 2, 3]
+    assert {sheet.raster.shape for sheet in sheets} == {(707, 1000)}
+    assert ink_box(sheets[0].raster)[2] == pytest.approx(700 / 842 * 1000, abs=3)
+    assert sheets[0].units_per_pixel == pytest.approx(842 * 25.4 / 72 / 1000)
+
+
+def test_pdf_pages_come_one_by_one(tmp_path: Path) -> None:
+    """If this fails, a document of 200 pages holds all of its pictures in memory."""
+    sheets = iterate(hostile.write(tmp_path, "x.pdf", hostile.pdf(pages=200)), "x.pdf")
+
+    assert isinstance(sheets, Iterator)
+    assert next(sheets).page == 1
+
+
+# --- DXF -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def document() -> ezdxf.document.Drawing:
+    return hostile.dxf_document()
+
+
+def test_dxf_gives_ink_line_work_and_texts(document: ezdxf.document.Drawing, tmp_path: Path) -> None:
+    """If this fails, search by geometry or by title block has nothing to go by."""
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+
+    assert (sheet.format, sheet.name) == ("dxf", "Model")
+    assert max(sheet.raster.shape) == 2000
+    assert {entity.kind for entity in sheet.entities} == {"LWPOLYLINE", "CIRCLE"}
+    (text,) = sheet.texts
+    assert text.text == "PART 4711"
+    left, _, right, bottom = ink_box(sheet.raster)
+    assert sheet.units_per_pixel == pytest.approx(200 / (right - left), rel=0.01)
+    assert text.height * sheet.units_per_pixel == pytest.approx(5, rel=0.2)
+    assert bottom - text.y == pytest.approx(10 / sheet.units_per_pixel, abs=5)
+
+
+def test_dxf_line_work_lies_on_its_ink(document: ezdxf.document.Drawing, tmp_path: Path) -> None:
+    """If this fails, line work and picture of one sheet contradict each other."""
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+    points = np.concatenate([entity.points for entity in sheet.entities])
+    columns, rows = np.rint(points).astype(int).T
+    near = cv2.erode(sheet.raster, np.ones((3, 3), np.uint8))
+
+    assert (near[rows, columns] < 128).all()
+
+
+@pytest.mark.parametrize("version", ["R12", "R2000", "R2004", "R2007", "R2010", "R2013", "R2018"])
+def test_dxf_of_every_version_gives_the_same_picture(version: str, tmp_path: Path) -> None:
+    """If this fails, saving a drawing for an older program makes it another drawing."""
+    (old,) = read_bytes(tmp_path, hostile.dxf_bytes(hostile.dxf_document(version)))
+    (new,) = read_bytes(tmp_path, hostile.dxf_bytes(hostile.dxf_document("R2010")))
+
+    assert old.raster.shape == new.raster.shape
+    assert (np.abs(old.raster.astype(int) - new.raster) > 60).mean() < 1e-3
+
+
+def test_gzipped_and_binary_dxf_are_the_same_drawing(tmp_path: Path) -> None:
+    """If this fails, how a DXF is stored changes what is found."""
+    (plain,) = read_bytes(tmp_path, hostile.dxf_bytes(hostile.dxf_document()))
+    (zipped,) = read_bytes(tmp_path, gzip.compress(hostile.dxf_bytes(hostile.dxf_document())))
+    (binary,) = read(hostile.dxf_binary(tmp_path), "binary.dxf")
+
+    np.testing.assert_array_equal(plain.raster, zipped.raster)
+    np.testing.assert_array_equal(plain.raster, binary.raster)
+
+
+def test_each_layout_with_something_on_it_is_a_sheet(
+    document: ezdxf.document.Drawing, tmp_path: Path
+) -> None:
+    """If this fails, sheets drawn in paper space are never found, or empty ones clutter the index."""
+    plot = document.layouts.new("Plot")
+    plot.add_line((0, 0), (297, 0))
+    plot.add_viewport((150, 100), (200, 100), (100, 60), 120)
+    document.layouts.new("Empty")
+    sheets = read_bytes(tmp_path, hostile.dxf_bytes(document))
+
+    assert [(sheet.page, sheet.name) for sheet in sheets] == [(1, "Model"), (2, "Plot")]
+
+
+def test_a_far_stray_does_not_shrink_the_drawing(tmp_path: Path) -> None:
+    """If this fails, one forgotten point makes a drawing a dot that resembles every other dot."""
+    (sheet,) = read(hostile.dxf_far_stray(tmp_path), "stray.dxf")
+    left, _, right, _ = ink_box(sheet.raster)
+
+    assert right - left > 1900
+
+
+def test_two_views_far_apart_are_both_drawn(tmp_path: Path) -> None:
+    """If this fails, the guard against strays throws away half of a drawing."""
+    document = ezdxf.new()
+    for shift in (0, 5000):
+        for n in range(20):
+            document.modelspace().add_line((shift + n, 0), (shift + n, 30))
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+
+    assert not sheet.warnings
+    left, _, right, _ = ink_box(sheet.raster)
+    assert right - left > 1900
+
+
+def test_every_cad_colour_is_black_ink(tmp_path: Path) -> None:
+    """If this fails, yellow and white layers of a dark screen vanish on white."""
+    document = ezdxf.new()
+    for colour in range(1, 256):
+        document.modelspace().add_line((0, colour), (300, colour), dxfattribs={"color": colour})
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+    middle = sheet.raster[:, sheet.raster.shape[1] // 2]
+
+    assert np.count_nonzero(np.diff((middle < 100).astype(int)) == 1) == 255
+
+
+def test_a_wipeout_hides_what_lies_below(document: ezdxf.document.Drawing, tmp_path: Path) -> None:
+    """If this fails, lines hidden behind labels count as ink, or labels are black boxes."""
+    document.modelspace().add_wipeout([(80, 40), (120, 80)])
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+    height, width = sheet.raster.shape
+    centre = sheet.raster[height // 2 - 40 : height // 2 + 40, width // 2 - 40 : width // 2 + 40]
+
+    assert float((centre == 255).mean()) > 0.95
+
+
+def test_large_filled_areas_do_not_cover_lines(document: ezdxf.document.Drawing, tmp_path: Path) -> None:
+    """If this fails, a hatched wall is one black block in which nothing can be compared."""
+    hatch = document.modelspace().add_hatch()
+    hatch.paths.add_polyline_path([(0, 0), (200, 0), (200, 120), (0, 120)], is_closed=True)
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+
+    assert 128 < float(np.median(sheet.raster)) < 255
+    assert sheet.raster.min() < 40
+
+
+def test_entities_are_limited_with_blocks_taken_apart(tmp_path: Path) -> None:
+    """If this fails, nested blocks multiply without bound."""
+    path = hostile.dxf_exponential_blocks(tmp_path)
+
+    with pytest.raises(UnreadableDrawingError, match="limit of 1,000 entities"):
+        read(path, "x.dxf", ReadLimits(max_entities=1000))
+
+
+def test_missing_images_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, an uploaded DXF shows its sender pictures from the server's disk."""
+    opened: list[object] = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda *args, **rest: opened.append(args) or real(*args, **rest))
+    (sheet,) = read(hostile.dxf_missing_image(tmp_path), "images.dxf")
+
+    assert opened == []
+    assert "only their frames are drawn" in " ".join(sheet.warnings)
+
+
+# --- DWG -----------------------------------------------------------------------------------
+
+
+def test_dwg_is_drawn_like_the_dxf_that_it_was(tmp_path: Path) -> None:
+    """If this fails, a part saved as DWG is not found by its DXF."""
+    ezdwg = pytest.importorskip("ezdwg", reason="it is what can write a DWG here")
+    drawn = ezdwg.new()
+    document = ezdxf.new("R2000")
+    for space in (drawn.modelspace(), document.modelspace()):
+        for start, end in (((0, 0), (200, 0)), ((200, 0), (200, 120)), ((200, 120), (0, 0))):
+            space.add_line(start, end)
+        space.add_circle((100, 60), 30)
+    drawn.save(str(tmp_path / "part.dwg"))
+    (dwg,) = read(tmp_path / "part.dwg", "part.dwg")
+    (dxf,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+
+    assert dwg.format == "dwg"
+    assert dwg.raster.shape == dxf.raster.shape
+    assert (np.abs(dwg.raster.astype(int) - dxf.raster) > 60).mean() < 0.01
+    assert "may be missing" in " ".join(dwg.warnings)
+
+
+# --- SVG -----------------------------------------------------------------------------------
+
+
+def test_svg_is_drawn_at_the_size_asked_for(tmp_path: Path) -> None:
+    """If this fails, a small or huge SVG is compared at another resolution than the rest."""
+    (sheet,) = read_bytes(tmp_path, hostile.SVG.format(hostile.SVG_PART).encode())
+
+    assert sheet.raster.shape == (1500, 2000)
+    assert ink_box(sheet.raster) == pytest.approx((92, 92, 1907, 1407), abs=3)
+
+
+def test_a_small_corner_of_an_svg_page_is_looked_at_closely(tmp_path: Path) -> None:
+    """If this fails, a part in the corner of a large page is a few pixels wide."""
+    small = '<rect x="300" y="200" width="20" height="30" fill="none" stroke="black" stroke-width="0.2"/>'
+    (sheet,) = read_bytes(tmp_path, hostile.SVG.format(small).encode())
+    _, top, _, bottom = ink_box(sheet.raster)
+
+    assert bottom - top > 1800
+
+
+class _Recorder(http.server.BaseHTTPRequestHandler):
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_svg_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    """If this fails, an uploaded SVG makes the server fetch addresses that its sender chose."""
+    asked: list[str] = []
+    handler = type("Handler", (_Recorder,), {"asked": asked})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/picture.png"
+            (sheet,) = read(hostile.svg_external(url)(tmp_path), "external.svg")
+        finally:
+            server.shutdown()
+            thread.join()
+
+    assert asked == []
+    assert "outside of the file" in " ".join(sheet.warnings)
+
+
+@pytest.mark.parametrize("make", [hostile.svg_local_file, hostile.svg_local_path])
+def test_svg_shows_nothing_of_local_files(make: hostile.Maker, tmp_path: Path) -> None:
+    """If this fails, an uploaded SVG shows its sender pictures from the server's disk."""
+    (sheet,) = read(make(tmp_path), "external.svg")
+    (without,) = read_bytes(tmp_path, hostile.SVG.format(hostile.SVG_PART).encode())
+    middle = slice(300, 1200), slice(300, 1700)
+
+    assert (tmp_path / "secret.png").exists()
+    np.testing.assert_array_equal(sheet.raster[middle], without.raster[middle])
+
+
+def test_svg_embedded_pictures_are_drawn(tmp_path: Path) -> None:
+    """If this fails, the guard against outside references throws away what the file holds itself."""
+    import base64  # noqa: PLC0415
+
+    data = base64.b64encode(hostile.encoded("PNG")).decode()
+    body = f'<image width="400" height="300" href="data:image/png;base64,{data}"/>'
+    (sheet,) = read_bytes(tmp_path, hostile.SVG.format(body).encode())
+
+    assert sheet.raster.min() < 30
+    assert not sheet.warnings
