@@ -313,6 +313,40 @@ anyio.run(main)
 """
 
 
+FULL_DISK = """
+import resource, sys, anyio
+from dedup2d.errors import StoreUnavailableError
+from dedup2d.files.local import LocalFileStore
+
+async def data(size):
+    for _ in range(size):
+        yield bytes(100_000)
+
+async def main():
+    async with LocalFileStore(sys.argv[1]) as store:
+        await store.put("a", data(2))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+        try:
+            await store.put("a", data(50))
+        except StoreUnavailableError as error:
+            print(error)
+        print([(file.key, file.size) for file in await store.list()])
+
+anyio.run(main)
+"""
+
+
+async def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    """If this fails, an upload to a full disk destroys a file, or leaves half of one behind."""
+    done = await anyio.run_process([sys.executable, "-c", FULL_DISK, str(tmp_path / "files")])
+    error, files = done.stdout.decode().splitlines()
+
+    assert error.startswith("the file store cannot work now (File too large)")
+    assert files == "[('a', 200000)]"
+    assert entries(tmp_path / "files" / ".incoming") == []
+
+
 async def test_kill_leaves_whole_files(tmp_path: Path) -> None:
     """If this fails, a crash during an upload leaves half a drawing that is searched as if it were whole."""
     root, number = tmp_path / "files", 0

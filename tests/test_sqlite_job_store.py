@@ -106,6 +106,34 @@ anyio.run(main)
 """
 
 
+FULL_DISK = """
+import resource, sys, anyio
+from dedup2d.errors import StoreUnavailableError
+from dedup2d.jobs.sqlite import SQLiteJobStore
+from dedup2d.types import Job, JobStatus, SearchResult
+
+async def main():
+    async with SQLiteJobStore(sys.argv[1]) as store:
+        async def fill():
+            for number in range(10**6):
+                job = Job(job_id=f"job-{number}", tenant_id="t", file_key="k", file_name="x" * 5000,
+                          file_hash="h", file_size=1, created_at=float(number))
+                await store.admit(job, max_jobs=10**6, max_jobs_per_tenant=10**6)
+                print("admitted", job.job_id, flush=True)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+        try:
+            await fill()
+        except StoreUnavailableError as error:
+            print("refused", error, flush=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        await store.claim("token", lease_seconds=10)
+        print("goes on", flush=True)
+
+anyio.run(main)
+"""
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -438,3 +466,16 @@ async def test_the_file_is_private(tmp_path: Path) -> None:
         await admit(store, "job")
         for path in tmp_path.iterdir():
             assert path.stat().st_mode & 0o077 == 0, path.name
+
+
+async def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    """If this fails, a full disk loses jobs that were admitted, or the store stays broken after it."""
+    worker = start(FULL_DISK, tmp_path / "jobs.db", "")
+    lines = (await anyio.to_thread.run_sync(worker.communicate))[0].splitlines()
+
+    assert lines[-2].startswith("refused the job store cannot work now")
+    assert lines[-1] == "goes on"
+    assert len(lines) > 20
+    async with SQLiteJobStore(tmp_path / "jobs.db") as store:
+        counts = await store.counts()
+        assert (counts.pending, counts.in_progress) == (len(lines) - 3, 1)

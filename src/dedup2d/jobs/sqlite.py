@@ -9,7 +9,7 @@ from sqlite3 import Connection
 from types import TracebackType
 from typing import Self, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 
 from dedup2d.database import Database
 from dedup2d.errors import (
@@ -64,7 +64,9 @@ class SQLiteJobStore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._database.close()
+        # Closing brings the log into the file, which takes its time, also when all is cancelled.
+        with CancelScope(shield=True):
+            await to_thread.run_sync(self._database.close)
 
     async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int) -> Job:
         new = steps.admissible(job)
