@@ -291,6 +291,16 @@ def test_a_far_stray_does_not_shrink_the_drawing(tmp_path: Path) -> None:
     assert right - left > 1900
 
 
+def test_endless_lines_do_not_shrink_the_drawing(document: ezdxf.document.Drawing, tmp_path: Path) -> None:
+    """If this fails, a construction line makes the part around it small."""
+    document.modelspace().add_xline((100, 60), (1, 0.3))
+    document.modelspace().add_ray((100, 60), (0, 1))
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+    polyline = next(entity for entity in sheet.entities if entity.kind == "LWPOLYLINE")
+
+    assert np.ptp(polyline.points[:, 0]) > 1900
+
+
 def test_two_views_far_apart_are_both_drawn(tmp_path: Path) -> None:
     """If this fails, the guard against strays throws away half of a drawing."""
     document = ezdxf.new()

@@ -24,6 +24,7 @@ _LINE_WIDTH = 2  # what 0.35 mm come to on an A3 sheet of 2000 pixels
 _FAR = 5.0  # a gap of so many times the width of nearly all of the drawing leads to a stray
 _STRAYS = 0.1  # at most this part of the strokes are strays; more is a drawing of its own
 _SANE = 1e15
+_ENDLESS = {"XLINE", "RAY"}
 _LARGE_FILL = 2e-3  # of the sheet: below it is an arrow or a letter, above it a tinted area
 _TINT = 208
 
@@ -94,7 +95,9 @@ def frame_of(layers: Sequence[Layer], side: int) -> Frame | None:
 
     Not finite and absurd coordinates count as strays. None if nothing is left.
     """
-    boxes = _boxes(layers)
+    boxes = _boxes(layers, endless=False)
+    if not len(boxes):
+        boxes = _boxes(layers, endless=True)
     sane = boxes[np.isfinite(boxes).all(axis=1) & (np.abs(boxes) < _SANE).all(axis=1)]
     kept = _without_strays(sane)
     if not len(kept):
@@ -113,8 +116,10 @@ def frame_of(layers: Sequence[Layer], side: int) -> Frame | None:
     )
 
 
-def _boxes(layers: Sequence[Layer]) -> NDArray[np.float64]:
-    shapes = [stroke.points.reshape(-1, 2) for layer in layers for stroke in layer.strokes]
+def _boxes(layers: Sequence[Layer], *, endless: bool) -> NDArray[np.float64]:
+    """Boxes of all strokes and outlines; construction lines without end only where asked for."""
+    strokes = [stroke for layer in layers for stroke in layer.strokes]
+    shapes = [stroke.points.reshape(-1, 2) for stroke in strokes if endless or stroke.kind not in _ENDLESS]
     shapes += [outline for layer in layers for fill in layer.fills for outline in fill.outlines]
     shapes = [points for points in shapes if len(points)]
     if not shapes:
