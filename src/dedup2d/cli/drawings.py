@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from dedup2d.cli.exits import Exit
-from dedup2d.cli.options import DataDir, Json, Quiet, load_settings
+from dedup2d.cli.options import DataDir, Json, Quiet, at_least_one, load_settings
 from dedup2d.cli.session import Session, open_session, run_async
 from dedup2d.cli.terminal import Column, Terminal
 from dedup2d.cli.text import counted, shown_path, visible
@@ -42,7 +42,9 @@ def drawings(
         ),
     ] = 50,
     page_token: Annotated[str | None, Parameter(help="Go on where an earlier list ended.")] = None,
-    all_: Annotated[bool, Parameter(name="--all", negative="", help="List all, page after page.")] = False,
+    all_: Annotated[
+        bool, Parameter(name="--all", negative="", show_default=False, help="List all, page after page.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     data_dir: DataDir = None,
@@ -117,6 +119,7 @@ def remove(
     Args:
         ids: As `dedup2d drawings` and `dedup2d search` show them.
     """
+    at_least_one(ids, "ID", "remove")
     terminal = Terminal(quiet=quiet)
     removed = run_async(lambda: _remove(load_settings(data_dir), ids, terminal))
     if json:

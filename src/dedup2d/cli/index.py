@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from dedup2d.cli.exits import Exit
 from dedup2d.cli.gone import Gone, find_gone
 from dedup2d.cli.indexing import Failure, Indexer, Tally
-from dedup2d.cli.options import DataDir, Jobs, Json, Quiet, load_settings
+from dedup2d.cli.options import DataDir, Jobs, Json, Quiet, at_least_one, load_settings
 from dedup2d.cli.session import open_session, run_async
 from dedup2d.cli.terminal import Terminal
 from dedup2d.cli.text import counted, shown_path, visible
@@ -25,7 +25,10 @@ __all__ = ["fill", "index", "summary"]
 def index(
     *paths: Annotated[Path, Parameter(name="PATH", show_default=False)],
     prune: Annotated[
-        bool, Parameter(negative="", help="Remove drawings from the index whose files are gone.")
+        bool,
+        Parameter(
+            negative="", show_default=False, help="Remove drawings from the index whose files are gone."
+        ),
     ] = False,
     jobs: Jobs = None,
     json: Json = False,
@@ -43,13 +46,15 @@ def index(
     Args:
         paths: Files and folders.
     """
+    at_least_one(paths, "PATH", "index")
     terminal = Terminal(quiet=quiet)
     settings = load_settings(data_dir, jobs=jobs)
     tally, gone, started = Tally(), Gone(), time.monotonic()
     try:
         run_async(lambda: _index(settings, paths, tally, gone, terminal, prune=prune))
     except BaseException:
-        _report(terminal, tally, gone, started, json=json, complete=False)
+        if tally.files:
+            _report(terminal, tally, gone, started, json=json, complete=False)
         raise
     _report(terminal, tally, gone, started, json=json, complete=True)
     if tally.failed and tally.failed == tally.files:

@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 
 from dedup2d.cli.terminal import Progress
 from dedup2d.cli.text import source_of
-from dedup2d.cli.walk import Fate, Found, count_files, looked_into, reason_of, walk
+from dedup2d.cli.walk import Fate, Found, count_files, looked_into, reason_of, walk, without_name
 from dedup2d.errors import (
     Dedup2DError,
     IndexVersionError,
@@ -65,12 +65,12 @@ class Tally:
         return self.added + self.replaced + self.unchanged + self.skipped + self.failed
 
 
-def reason_in(error: Exception) -> tuple[str, str]:
-    """Return the stable code of an error and its reason without the name of the file."""
+def reason_in(error: Exception, name: str) -> tuple[str, str]:
+    """Return the stable code of an error about the file *name*, and its reason without the name."""
     if isinstance(error, UnreadableDrawingError):
         return error.code, error.reason
     if isinstance(error, Dedup2DError):
-        return error.code, str(error)
+        return error.code, without_name(error, name)
     if isinstance(error, OSError):
         return "UNREADABLE_DRAWING", reason_of(error)
     return "INTERNAL", f"this is a bug of dedup2d: {error!r}"
@@ -147,7 +147,7 @@ class Indexer:
         except _STOPS:
             raise
         except Exception as error:  # noqa: BLE001 - one bad file never stops the rest
-            self._fail(found.path, *reason_in(error))
+            self._fail(found.path, *reason_in(error, found.path.name))
 
     async def _looked_at(self, found: Found) -> None:
         """Do with a file what is to be done, as cheaply as possible."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,7 @@ __all__ = [
     "Preset",
     "Quiet",
     "Similar",
+    "at_least_one",
     "load_settings",
     "search_params",
 ]
@@ -38,9 +40,18 @@ DataDir = Annotated[
         help="Where the index is kept. [default: $DEDUP2D_DATA_DIR, else ~/.local/share/dedup2d]",
     ),
 ]
-Json = Annotated[bool, Parameter(name="--json", negative="", group=_SHARED, help="Print JSON.")]
+Json = Annotated[
+    bool, Parameter(name="--json", negative="", show_default=False, group=_SHARED, help="Print JSON.")
+]
 Quiet = Annotated[
-    bool, Parameter(name=("--quiet", "-q"), negative="", group=_SHARED, help="No progress bar and no notes.")
+    bool,
+    Parameter(
+        name=("--quiet", "-q"),
+        negative="",
+        show_default=False,
+        group=_SHARED,
+        help="No progress bar and no notes.",
+    ),
 ]
 Jobs = Annotated[
     int | None,
@@ -74,6 +85,19 @@ Similar = Annotated[
     float | None,
     Parameter(name="--similar-threshold", help="Least similarity of anything found, 0 to 1. [default: 0.8]"),
 ]
+
+
+def at_least_one(given: Sequence[object], what: str, command: str) -> None:
+    """
+    Make sure that something was given to work on.
+
+    Raises:
+        InvalidParameterError: nothing was.
+    """
+    if not given:
+        error = InvalidParameterError(what, "", "")
+        error.args = (f"give at least one {what}: see dedup2d {command} --help",)
+        raise error
 
 
 def load_settings(data_dir: str | None, *, jobs: int | None = None) -> Settings:

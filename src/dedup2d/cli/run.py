@@ -6,9 +6,10 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import entry_points, version
 from types import FrameType
 
+from attrs import frozen
 from cyclopts import App, Group
 
 from dedup2d.cli.endings import ending
@@ -21,19 +22,33 @@ _HELP = "Find duplicates, revisions, parts and variants of 2D drawings, and see 
 _EPILOGUE = """\
 Reads PNG, JPEG, TIFF, PDF, DXF (also gzipped), DWG and SVG.
 
-Exit codes: 0 done, something found; 1 done, nothing found; 2 wrong usage or bad input; 3 done but for
-some files; 130 interrupted."""
+Exit codes:
+  0    done; search and compare: something was found
+  1    done, and nothing was found
+  2    wrong usage, a wrong setting, or nothing of the input can be read
+  3    done but for some files, each named with its reason
+  130  interrupted; what was done stays"""
+
+
+@frozen
+class _Command:
+    """A command as the list shows it, and the function that is loaded when it is called."""
+
+    path: str
+    arguments: str
+    summary: str
+
 
 _COMMANDS = {
-    "index": ("dedup2d.cli.index:index", "Put drawings into the index."),
-    "search": ("dedup2d.cli.search:search", "Find what is like a drawing in the index."),
-    "scan": ("dedup2d.cli.scan:scan", "Find duplicates and revisions within a folder."),
-    "compare": ("dedup2d.cli.compare:compare", "Compare two drawings and show what changed."),
-    "drawings": ("dedup2d.cli.drawings:drawings", "List the drawings in the index."),
-    "remove": ("dedup2d.cli.drawings:remove", "Remove drawings from the index."),
-    "samples": ("dedup2d.cli.samples:samples", "Generate sample drawings to try things on."),
+    "index": _Command("dedup2d.cli.index:index", "PATH...", "Put drawings into the index."),
+    "search": _Command("dedup2d.cli.search:search", "FILE...", "Find what is like a drawing in the index."),
+    "scan": _Command("dedup2d.cli.scan:scan", "FOLDER", "Find duplicates and revisions within a folder."),
+    "compare": _Command("dedup2d.cli.compare:compare", "OLD NEW", "Compare two drawings, show what changed."),
+    "drawings": _Command("dedup2d.cli.drawings:drawings", "", "List the drawings in the index."),
+    "remove": _Command("dedup2d.cli.drawings:remove", "ID...", "Remove drawings from the index."),
+    "samples": _Command("dedup2d.cli.samples:samples", "DIRECTORY", "Generate drawings to try things on."),
 }
-_HELP_OF_ADAPTERS = {"serve": "Start the service, with samples if you like."}
+_SUMMARIES_OF_ADAPTERS = {"serve": "Start the service, with samples if you like."}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -49,11 +64,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _call(arguments: list[str]) -> int:
-    result = _app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    called = next((word for word in arguments if not word.startswith("-")), "")
+    app = _app(called)
+    result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     return int(result or 0)
 
 
-def _app() -> App:
+def _app(called: str) -> App:
     app = App(
         name="dedup2d",
         help=_HELP,
@@ -63,18 +80,27 @@ def _app() -> App:
         version_flags=["--version"],
         group_commands=Group("Commands", sort_key=1),
     )
-    for place, (name, (path, summary)) in enumerate(_COMMANDS.items()):
-        app.command(path, name=name, help=summary, sort_key=place)
-    for entry in _adapters():
-        app.command(entry.value, name=entry.name, help=_HELP_OF_ADAPTERS.get(entry.name), sort_key=100)
+    for place, (name, command) in enumerate((*_COMMANDS.items(), *_adapters().items())):
+        app.command(
+            command.path,
+            name=name,
+            # A summary stands for the help of a command that need not be loaded.
+            help=None if name == called else command.summary,
+            usage=f"Usage: dedup2d {name} [OPTIONS] {command.arguments}".rstrip(),
+            sort_key=place,
+        )
     app["--help"].sort_key = app["--version"].sort_key = 200
     return app
 
 
-def _adapters() -> list[EntryPoint]:
+def _adapters() -> dict[str, _Command]:
     """Commands that other packages bring, so that the library need not know them."""
-    found = {entry.name: entry for entry in entry_points(group="dedup2d.commands")}
-    return [entry for name, entry in sorted(found.items()) if name not in _COMMANDS]
+    found = {entry.name: entry.value for entry in entry_points(group="dedup2d.commands")}
+    return {
+        name: _Command(path, "", _SUMMARIES_OF_ADAPTERS.get(name, ""))
+        for name, path in sorted(found.items())
+        if name not in _COMMANDS
+    }
 
 
 def _never_fail_to_encode() -> None:

@@ -27,7 +27,9 @@ def samples(
             validator=validators.Number(gte=1, lte=1000),
         ),
     ] = 6,
-    overwrite: Annotated[bool, Parameter(negative="", help="Write over files of the same names.")] = False,
+    overwrite: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Write over files of the same names.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -57,7 +57,12 @@ def scan(
     *,
     relation: Annotated[
         tuple[Relation, ...],
-        Parameter(negative="", help="What puts drawings into one group; may be given several times."),
+        Parameter(
+            negative="",
+            show_default=False,
+            help="What puts drawings into one group; may be given several times."
+            " [default: exact, identical, revision, mirrored]",
+        ),
     ] = _RELATIONS,
     preset: Preset = None,
     mode: ModeOption = None,
@@ -67,7 +72,9 @@ def scan(
     html: Annotated[
         Path | None, Parameter(help="Write a report with pictures: one file, to be opened in a browser.")
     ] = None,
-    check: Annotated[bool, Parameter(negative="", help="Exit with 1 if any group was found.")] = False,
+    check: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Exit with 1 if any group was found.")
+    ] = False,
     index: Annotated[
         Path | None,
         Parameter(help="Keep what was read here. [default: below the data directory, one for each folder]"),

@@ -22,6 +22,7 @@ from dedup2d.cli.options import (
     Preset,
     Quiet,
     Similar,
+    at_least_one,
     load_settings,
     search_params,
 )
@@ -54,7 +55,10 @@ def search(
     similar_threshold: Similar = None,
     max_results: MaxResults = 50,
     exclude_self: Annotated[
-        bool, Parameter(negative="", help="Leave out drawings whose file has the very bytes of FILE.")
+        bool,
+        Parameter(
+            negative="", show_default=False, help="Leave out drawings whose file has the very bytes of FILE."
+        ),
     ] = False,
     diff: Annotated[
         Path | None, Parameter(help="Write a picture of each difference into this folder.")
@@ -73,6 +77,7 @@ def search(
     Args:
         files: Drawings to search for; each sheet of them is searched for.
     """
+    at_least_one(files, "FILE", "search")
     terminal = Terminal(quiet=quiet)
     settings = load_settings(data_dir)
     if diff is not None:
@@ -121,7 +126,7 @@ class _Asked:
             raise
         except (Dedup2DError, OSError) as error:
             self._failed += 1
-            self._terminal.error(f"{visible(str(path))}: {visible(reason_in(error)[1])}")
+            self._terminal.error(f"{visible(str(path))}: {visible(reason_in(error, path.name)[1])}")
             return
         self._found += result.total_matches
         pictures = self._write_diffs(path, result)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from dedup2d.errors import EmptyFileError, UnsupportedFormatError
+from dedup2d.errors import Dedup2DError, EmptyFileError, UnsupportedFormatError, shown
 from dedup2d.readers.sniff import HEAD_BYTES, sniff
 
-__all__ = ["Fate", "Found", "count_files", "looked_into", "reason_of", "walk"]
+__all__ = ["Fate", "Found", "count_files", "looked_into", "reason_of", "walk", "without_name"]
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pdf", ".dxf", ".dxf.gz", ".dwg", ".svg")
 
@@ -91,7 +91,7 @@ def looked_into(found: Found) -> Found:
     except (EmptyFileError, UnsupportedFormatError) as error:
         claimed = found.named or found.path.name.lower().endswith(_ENDINGS)
         fate = Fate.FAILED if claimed else Fate.SKIPPED
-        return evolve(found, fate=fate, reason=str(error), code=error.code)
+        return evolve(found, fate=fate, reason=without_name(error, found.path.name), code=error.code)
     return found
 
 
@@ -135,6 +135,11 @@ def _entry(entry: os.DirEntry[str]) -> Found:
     except OSError as error:
         return Found(path=path, fate=Fate.FAILED, reason=reason_of(error))
     return Found(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def without_name(error: Dedup2DError, name: str) -> str:
+    """Return what *error* says about the file *name*, where the name is shown already."""
+    return str(error).removeprefix(f"{shown(name)} ").removeprefix("is ")
 
 
 def reason_of(error: OSError) -> str:
