@@ -46,17 +46,18 @@ async def _ask_one(vision: EmbeddedVision, query: Query, mode: str, seed: int) -
     data, suffix = await anyio.to_thread.run_sync(query.data, seed)
     params = SearchParams(
         mode=mode,
-        max_results=LIMIT,
+        max_results=LIMIT + 1,
         compute_diff=False,
         similar_threshold=0.0,  # ranks are wanted too; what is reported by default is counted from the scores
-        exclude_self=query.paired,
     )
     started = time.perf_counter()
     try:
         result = await vision.search(TENANT, of_bytes(data, f"query{suffix}"), params)
     except Exception as error:  # noqa: BLE001 - a failed query is a result
         return _answer(engine_name(mode), query, time.perf_counter() - started, error=str(error))
-    hits = [_hit(match) for match in sorted((*result.duplicates, *result.similar), key=_order)]
+    own = query.entry.id if query.paired else None
+    found = map(_hit, sorted((*result.duplicates, *result.similar), key=_order))
+    hits = [hit for hit in found if hit.id != own][:LIMIT]
     seconds = result.timing.total_ms / 1000
     levels = {name: int(count) for name, count in result.level_stats.items()}
     return _answer(engine_name(mode), query, seconds, hits=hits, levels=levels)
