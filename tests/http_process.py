@@ -13,13 +13,13 @@ import anyio
 from dedup2d.settings import Settings
 from dedup2d_http.logs import configure_logging
 from dedup2d_http.server import free_address, serve_app
-from tests.http_support import ObedientVision, bench
+from tests.http_support import bench, holding
 
 
 async def main(grace_seconds: float) -> None:
     configure_logging(level="info", form="json")
     settings = Settings(max_upload_bytes=8 * 1024 * 1024)
-    async with bench(settings, vision=ObedientVision(gate=anyio.Event())) as api:
+    async with bench(settings, vision=holding()) as api:
         await serve_app(
             api.app,
             *free_address("127.0.0.1", 0),

@@ -1,37 +1,23 @@
-"""The API over a service in memory, called in process; and a vision that does as it is told."""
+"""The API over a service in memory, called in process."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any
 
-import anyio
 import httpx
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
 from starlette.applications import Starlette
 
-from dedup2d.errors import DrawingNotFoundError
 from dedup2d.files.memory import MemoryFileStore
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.metrics import PrometheusMetrics
-from dedup2d.paging import make_token, read_token
-from dedup2d.protocols import Progress
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import RunnerOptions
 from dedup2d.service import Dedup2D, ServiceOptions
 from dedup2d.settings import Settings
-from dedup2d.types import (
-    AddResult,
-    Comparison,
-    Drawing,
-    DrawingFile,
-    DrawingPage,
-    Health,
-    RebuildResult,
-    SearchParams,
-    SearchResult,
-)
+from dedup2d.testing import FakeVision
 from dedup2d_http.app import create_app
 from dedup2d_http.routing import PREFIX
 from dedup2d_http.stopping import Stopping
@@ -50,106 +36,18 @@ def png_of(size: int) -> bytes:
     return PNG[:8] + b"\0" * (size - 8)
 
 
-@define
-class ObedientVision:
-    """Keeps drawings by tenant; waits and fails as told. Records what it was asked."""
+def holding() -> FakeVision:
+    """Return a vision whose searches wait until `let_go`."""
+    vision = FakeVision()
+    vision.hold()
+    return vision
 
-    gate: anyio.Event | None = None
-    begun: anyio.Event = field(factory=anyio.Event)
-    failure: Exception | None = None
-    status: str = "healthy"
-    asked: list[tuple[str, DrawingFile, SearchParams]] = field(factory=list)
-    canceled: int = 0
-    stored: dict[str, dict[str, Drawing]] = field(factory=dict)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    async def search(
-        self, tenant_id: str, file: DrawingFile, params: SearchParams, *, progress: Progress | None = None
-    ) -> SearchResult:
-        self.asked.append((tenant_id, file, params))
-        self.begun.set()
-        await self._obey()
-        return SearchResult(file_hash=file.sha256, warnings=(f"{file.name} has {file.size} bytes",))
-
-    async def _obey(self) -> None:
-        if self.gate:
-            try:
-                await self.gate.wait()
-            except anyio.get_cancelled_exc_class():
-                self.canceled += 1
-                raise
-        if self.failure:
-            raise self.failure
-
-    async def add(
-        self,
-        tenant_id: str,
-        file: DrawingFile,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        source: str | None = None,
-    ) -> AddResult:
-        await self._obey()
-        drawings = self.stored.setdefault(tenant_id, {})
-        drawing_id = f"d{len(drawings)}"
-        drawings[drawing_id] = Drawing(
-            drawing_id=drawing_id,
-            file_hash=file.sha256,
-            file_name=file.name,
-            page=1,
-            format="png",
-            width=1,
-            height=1,
-            created_at=float(len(drawings)),
-            metadata=dict(metadata or {}),
-        )
-        return AddResult(
-            drawing_id=drawing_id,
-            file_hash=file.sha256,
-            drawing_ids=(drawing_id,),
-            added=True,
-            message="added",
-            processing_time_ms=0.0,
-        )
-
-    async def remove(self, tenant_id: str, drawing_id: str) -> None:
-        await self.drawing(tenant_id, drawing_id)
-        del self.stored[tenant_id][drawing_id]
-
-    async def rebuild(self, tenant_id: str) -> RebuildResult:
-        await self._obey()
-        return RebuildResult(message="rebuilt", drawings=len(self.stored.get(tenant_id, {})))
-
-    async def drawings(
-        self, tenant_id: str, *, limit: int = 50, page_token: str | None = None
-    ) -> DrawingPage:
-        everything = sorted(self.stored.get(tenant_id, {}).values(), key=lambda d: -d.created_at)
-        below = read_token("drawings", page_token)[0] if page_token else float("inf")
-        left = [drawing for drawing in everything if drawing.created_at < below]
-        last = left[limit - 1] if len(left) > limit else None
-        token = make_token("drawings", last.created_at, last.drawing_id) if last else None
-        return DrawingPage(drawings=tuple(left[:limit]), total=len(everything), next_page_token=token)
-
-    async def drawing(self, tenant_id: str, drawing_id: str) -> Drawing:
-        try:
-            return self.stored.get(tenant_id, {})[drawing_id]
-        except KeyError:
-            raise DrawingNotFoundError(drawing_id) from None
-
-    async def picture(self, tenant_id: str, drawing_id: str) -> bytes:
-        await self.drawing(tenant_id, drawing_id)
-        return PNG
-
-    async def compare(self, a: DrawingFile, b: DrawingFile, params: SearchParams) -> Comparison:
-        raise NotImplementedError
-
-    async def health(self) -> Health:
-        return Health(status=self.status, details={"secret": "of another tenant"})
+def failing(error: Exception, method: str = "search") -> FakeVision:
+    """Return a vision that always fails with *error*."""
+    vision = FakeVision()
+    vision.fail(error, times=1000, method=method)
+    return vision
 
 
 @frozen
@@ -159,7 +57,7 @@ class Bench:
     client: httpx.AsyncClient
     app: Starlette
     service: Dedup2D
-    vision: ObedientVision
+    vision: FakeVision
     stopping: Stopping
 
     async def search(self, file: tuple[str, bytes] = ("a.png", PNG), /, **query: str) -> httpx.Response:
@@ -172,6 +70,17 @@ class Bench:
         path: str = answer.json()["poll_url"]
         return path
 
+    @property
+    def searched(self) -> list[tuple[str, int]]:
+        """The name and size of every file that the vision was asked to search for."""
+        calls = [call for call in self.vision.calls if call.method == "search"]
+        return [(call.file_name, len(call.data)) for call in calls]
+
+    @property
+    def asked(self) -> list[str]:
+        """The methods of the vision that were called."""
+        return [call.method for call in self.vision.calls]
+
     async def stored_files(self) -> int:
         return len(await self.service.files.list())
 
@@ -180,7 +89,7 @@ class Bench:
 async def bench(
     settings: Settings | None = None,
     *,
-    vision: ObedientVision | None = None,
+    vision: FakeVision | None = None,
     concurrency: int = 2,
     limits: UploadLimits | None = None,
     key: str | None = None,
@@ -188,7 +97,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     """Open the API on memory back ends, with a client that sends *key*."""
     settings = settings or Settings()
-    vision, metrics, stopping = vision or ObedientVision(), PrometheusMetrics(), Stopping()
+    vision, metrics, stopping = vision or FakeVision(), PrometheusMetrics(), Stopping()
     service = Dedup2D(
         jobs=MemoryJobStore(),
         files=MemoryFileStore(),

@@ -57,7 +57,7 @@ async def test_wrong_metadata(metadata: str) -> None:
         answer = await add(api, ("file", ("a.png", PNG)), ("metadata", (None, metadata)))
 
         assert_problem(answer, 400, "INVALID_PARAMETER", "metadata=", "JSON object")
-        assert api.vision.stored == {}
+        assert "add" not in api.asked
 
 
 async def test_metadata_that_is_not_text() -> None:
@@ -95,7 +95,8 @@ async def test_list_inspect_and_remove() -> None:
         names = [drawing["file_name"] for drawing in first["drawings"] + rest["drawings"]]
         assert names == ["4.png", "3.png", "2.png", "1.png", "0.png"]
         assert (first["total"], rest["next_page_token"]) == (5, None)
-        assert (picture.headers["content-type"], picture.content) == ("image/png", PNG)
+        assert picture.headers["content-type"] == "image/png"
+        assert picture.content.startswith(PNG[:8])
         assert (cached.status_code, cached.content) == (304, b"")
         assert rebuilt.json() == {"success": True, "message": "rebuilt", "drawings": 5}
         assert (removed.status_code, removed.json()["success"]) == (200, True)
@@ -110,8 +111,8 @@ async def test_list_inspect_and_remove() -> None:
 async def test_another_tenants_drawings_are_not_there() -> None:
     """If this fails, a tenant sees or removes the drawings of another."""
     async with bench(keyed(), key=KEY) as api:
-        await add(api, ("file", ("a.png", PNG)))
-        path = f"{PREFIX}/index/drawings/d0"
+        drawing_id = (await add(api, ("file", ("a.png", PNG)))).json()["drawing_id"]
+        path = f"{PREFIX}/index/drawings/{drawing_id}"
         theirs = {"X-API-Key": OTHER_KEY}
         for answer in (
             await api.client.get(path, headers=theirs),

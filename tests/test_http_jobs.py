@@ -16,9 +16,10 @@ from tests.http_support import (
     OTHER_KEY,
     PNG,
     Bench,
-    ObedientVision,
     assert_problem,
     bench,
+    failing,
+    holding,
     keyed,
 )
 
@@ -32,12 +33,11 @@ async def wait(api: Bench, path: str, seconds: int = 30) -> dict[str, Any]:
 
 async def test_a_job_shows_its_life_and_hides_what_is_the_servers() -> None:
     """If this fails, a client cannot follow its job, or sees the worker's token or the server's keys."""
-    vision = ObedientVision(gate=anyio.Event())
+    vision = holding()
     async with bench(vision=vision) as api:
         path = await api.submit(("part.png", PNG), mode="fast")
         early = (await api.client.get(path)).json()
-        assert vision.gate
-        vision.gate.set()
+        vision.let_go()
         done = await wait(api, path)
 
     assert early["status"] in ("pending", "in_progress")
@@ -50,7 +50,7 @@ async def test_a_job_shows_its_life_and_hides_what_is_the_servers() -> None:
 
 async def test_a_failed_job_says_why() -> None:
     """If this fails, whoever submitted a broken file does not learn what is wrong with it."""
-    vision = ObedientVision(failure=UnreadableDrawingError("a.png", "it is truncated"))
+    vision = failing(UnreadableDrawingError("a.png", "it is truncated"))
     async with bench(vision=vision) as api:
         job = await wait(api, await api.submit())
 
@@ -61,18 +61,17 @@ async def test_a_failed_job_says_why() -> None:
 
 async def test_polling_with_an_etag_costs_nothing_while_nothing_changes() -> None:
     """If this fails, every poll transfers the whole result again, or a change is missed."""
-    vision = ObedientVision(gate=anyio.Event())
+    vision = holding()
     async with bench(vision=vision) as api:
         path = await api.submit()
         with anyio.fail_after(10):
-            await vision.begun.wait()
+            await vision.until_running(1)
         first = await api.client.get(path)
         tag = first.headers["etag"]
         for given in (tag, f'"x", W/{tag}', "*"):
             same = await api.client.get(path, headers={"If-None-Match": given})
             assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
-        assert vision.gate
-        vision.gate.set()
+        vision.let_go()
         await wait(api, path)
         changed = await api.client.get(path, headers={"If-None-Match": tag})
 
@@ -116,13 +115,13 @@ async def test_a_wait_is_cut_to_a_minute() -> None:
 
 async def test_a_long_poll_ends_when_the_service_stops() -> None:
     """If this fails, a deploy waits a minute for every client that polls."""
-    vision = ObedientVision(gate=anyio.Event())
+    vision = holding()
     async with bench(vision=vision) as api:
         path = await api.submit()
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wait, api, path, 60)
-                await vision.begun.wait()
+                await vision.until_running(1)
                 api.stopping.begin()
         ready = await api.client.get("/readyz")
 
@@ -173,17 +172,16 @@ async def test_wrong_listing_parameters(query: dict[str, str], word: str) -> Non
 
 async def test_cancel_waiting_running_and_final_jobs() -> None:
     """If this fails, a cancel is lost, or says that it canceled what was finished."""
-    vision = ObedientVision(gate=anyio.Event())
+    vision = holding()
     async with bench(vision=vision, concurrency=1) as api:
         running, waiting = await api.submit(), await api.submit()
         with anyio.fail_after(10):
-            await vision.begun.wait()
+            await vision.until_running(1)
         first = await api.client.post(f"{waiting}/cancel")
         second = await api.client.post(f"{running}/cancel")
         stopped = await wait(api, running)
         third = await api.client.post(f"{running}/cancel")
-        assert vision.gate
-        vision.gate.set()
+        vision.let_go()
         done = await api.submit()
         await wait(api, done)
         late = await api.client.post(f"{done}/cancel")
@@ -196,7 +194,7 @@ async def test_cancel_waiting_running_and_final_jobs() -> None:
         "status": "canceled",
     }
     assert second.json()["canceled"] is True
-    assert (stopped["status"], vision.canceled) == ("canceled", 1)
+    assert (stopped["status"], vision.cancelled) == ("canceled", 1)
     assert third.json()["canceled"] is True
     assert (late.status_code, late.json()["canceled"], late.json()["status"]) == (200, False, "completed")
 

@@ -9,11 +9,12 @@ import pytest
 
 import dedup2d.errors
 from dedup2d.errors import Dedup2DError
+from dedup2d.testing import FakeVision
 from dedup2d_http.app import from_environment
 from dedup2d_http.problems import PROBLEMS
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import PREFIX, Resource
-from tests.http_support import KEY, ObedientVision, assert_problem, bench, keyed
+from tests.http_support import KEY, assert_problem, bench, failing, keyed
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "http-api.md"
 
@@ -95,7 +96,7 @@ async def test_request_ids() -> None:
 
 async def test_what_nobody_expected_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, a bug shows its stack to the client, or leaves no trace in the log."""
-    async with bench(vision=ObedientVision(failure=ZeroDivisionError("at /srv/app"))) as api:
+    async with bench(vision=failing(ZeroDivisionError("at /srv/app"), "rebuild")) as api:
         answer = await api.client.post(f"{PREFIX}/index/rebuild", headers={"X-Request-Id": "find-me"})
 
     problem = assert_problem(answer, 500, "INTERNAL", "log")
@@ -129,9 +130,15 @@ async def test_the_app_opens_its_own_service(tmp_path: Path, monkeypatch: pytest
         assert "dedup2d_build_info" in (await client.get("/metrics")).text
 
 
+def unhealthy() -> FakeVision:
+    vision = FakeVision()
+    vision.status = "unhealthy"
+    return vision
+
+
 async def test_a_health_that_is_bad_is_said_without_details() -> None:
     """If this fails, monitoring sees a dead engine as healthy, or a tenant sees another's index."""
-    async with bench(keyed(), vision=ObedientVision(status="unhealthy"), key=KEY) as api:
+    async with bench(keyed(), vision=unhealthy(), key=KEY) as api:
         vision = await api.client.get(f"{PREFIX}/health")
         whole = await api.client.get("/health")
         ready = await api.client.get("/readyz")
@@ -174,7 +181,7 @@ async def test_operations() -> None:
 
 async def test_a_tenant_sees_no_more_when_a_search_breaks() -> None:
     """If this fails, an error names a file or a tenant that is not the caller's."""
-    vision = ObedientVision(failure=RuntimeError("tenant other, /srv/data/other/index.db"))
+    vision = failing(RuntimeError("tenant other, /srv/data/other/index.db"))
     async with bench(keyed(), vision=vision, key=KEY) as api:
         answer = await api.search()
         job = await api.client.get(await api.submit(), headers={"Prefer": "wait=10"})

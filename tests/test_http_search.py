@@ -12,7 +12,7 @@ from dedup2d.errors import UnreadableDrawingError, VisionUnavailableError
 from dedup2d.settings import Settings
 from dedup2d.types import Mode, SearchParams
 from dedup2d_http.routing import PREFIX
-from tests.http_support import PNG, ObedientVision, assert_problem, bench, png_of
+from tests.http_support import PNG, assert_problem, bench, failing, holding, png_of
 
 SMALL = Settings(forced_async_file_size_bytes=100_000, max_upload_bytes=1_000_000)
 
@@ -24,7 +24,7 @@ async def test_a_search_is_answered_at_once() -> None:
 
         assert answer.status_code == 200
         assert answer.json()["success"] is True
-        assert answer.json()["warnings"] == [f"part.png has {len(PNG)} bytes"]
+        assert api.searched == [("part.png", len(PNG))]
         assert await api.stored_files() == 0
 
 
@@ -44,7 +44,7 @@ async def test_parameters_reach_the_engine() -> None:
     async with bench() as api:
         assert (await api.search(**query)).status_code == 200
 
-    assert api.vision.asked[0][2] == SearchParams(
+    assert api.vision.calls[0].params == SearchParams(
         mode=Mode.FAST,
         max_results=7,
         compute_diff=False,
@@ -63,7 +63,9 @@ async def test_a_request_wins_over_its_preset() -> None:
         await api.search(preset="loose")
         await api.search(preset="loose", similar_threshold="0.6", mode="fast")
 
-    loose, own = (asked[2] for asked in api.vision.asked)
+    loose, own = (call.params for call in api.vision.calls)
+    assert loose
+    assert own
     assert (loose.mode, loose.duplicate_threshold, loose.similar_threshold) == (Mode.BALANCED, 0.9, 0.5)
     assert (own.mode, own.duplicate_threshold, own.similar_threshold) == (Mode.FAST, 0.9, 0.6)
 
@@ -124,11 +126,12 @@ async def test_a_large_file_is_forced_to_be_a_job(size: int, status: int, announ
         )
         assert answer.status_code == status, answer.text
         if status == 200:
-            assert answer.json()["warnings"] == [f"a.png has {size} bytes"]
+            assert api.searched == [("a.png", size)]
         else:
             assert answer.json()["forced_async_reason"] == "file_size"
             job = await api.client.get(answer.json()["poll_url"], headers={"Prefer": "wait=30"})
-            assert job.json()["result"]["warnings"] == [f"a.png has {size} bytes"]
+            assert job.json()["status"] == "completed"
+            assert api.searched == [("a.png", size)]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,7 @@ async def test_wrong_parameters_are_named(name: str, value: str, words: tuple[st
         answer = await api.search(**{name: value})
 
     assert_problem(answer, 400, "INVALID_PARAMETER", *words)
-    assert not api.vision.asked
+    assert not api.asked
 
 
 @pytest.mark.parametrize(
@@ -204,7 +207,7 @@ async def test_a_callback_is_refused_not_forgotten() -> None:
 
 async def test_fifty_submits_at_once_against_ten_places() -> None:
     """If this fails, a burst gets past the capacity, or fewer jobs are taken in than there is room for."""
-    vision = ObedientVision(gate=anyio.Event())
+    vision = holding()
     answers: list[httpx.Response] = []
     async with bench(Settings(max_jobs=10), vision=vision) as api:
 
@@ -228,7 +231,7 @@ async def test_fifty_submits_at_once_against_ten_places() -> None:
 
 async def test_idempotency() -> None:
     """If this fails, a client that repeats a submit after a broken connection starts a second search."""
-    async with bench(vision=ObedientVision(gate=anyio.Event())) as api:
+    async with bench(vision=holding()) as api:
 
         async def submit(data: bytes, key: str, **query: str) -> httpx.Response:
             return await api.client.post(
@@ -272,7 +275,7 @@ async def test_wrong_idempotency_keys(keys: list[bytes]) -> None:
 )
 async def test_failures_of_the_engine(failure: Exception, status: int, code: str) -> None:
     """If this fails, an engine's failure has the wrong status, or shows what belongs in the log."""
-    async with bench(vision=ObedientVision(failure=failure)) as api:
+    async with bench(vision=failing(failure)) as api:
         answer = await api.search()
 
         problem = assert_problem(answer, status, code)

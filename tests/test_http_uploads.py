@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -15,7 +16,7 @@ from dedup2d.settings import Settings
 from dedup2d_http.context import ClientGoneError
 from dedup2d_http.routing import PREFIX
 from dedup2d_http.uploads import UploadLimits, upload
-from tests.http_support import PNG, Bench, ObedientVision, assert_problem, bench, png_of
+from tests.http_support import PNG, Bench, assert_problem, bench, holding, png_of
 
 TYPE = "multipart/form-data; boundary=BOUND"
 HEAD = b'--BOUND\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
@@ -42,7 +43,7 @@ async def test_bodies_may_come_in_any_pieces(size: int) -> None:
         answer = await post(api, pieces_of(HEAD + data + END + b"epilogue", size))
 
     assert answer.status_code == 200, answer.text
-    assert answer.json()["warnings"] == [f"a.png has {len(data)} bytes"]
+    assert api.searched == [("a.png", len(data))]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ async def test_bodies_that_are_not_right(body: bytes, code: str, words: str, siz
             )
 
             assert_problem(answer, 415 if code == "UNSUPPORTED_FORMAT" else 400, code, words)
-        assert api.vision.asked == []
+        assert api.asked == []
         assert await api.stored_files() == 0
         assert (await api.client.get(f"{PREFIX}/jobs")).json()["total"] == 0
 
@@ -171,7 +172,7 @@ async def test_a_part_without_a_file_name_is_a_file_too() -> None:
         answer = await post(api, HEAD.replace(b'; filename="a.png"', b"") + PNG + END)
 
     assert answer.status_code == 200
-    assert answer.json()["warnings"] == [f"drawing has {len(PNG)} bytes"]
+    assert api.searched == [("drawing", len(PNG))]
 
 
 async def test_many_parts_and_huge_fields_are_refused() -> None:
@@ -281,34 +282,34 @@ async def test_a_client_that_leaves_leaves_nothing_behind(sent: bytes) -> None:
             answered = await ask(api, [sent], query)
 
             assert answered == []
-        assert api.vision.asked == []
+        assert api.asked == []
         assert await api.stored_files() == 0
 
 
 async def test_a_search_stops_when_its_client_leaves() -> None:
     """If this fails, searches go on for clients that gave up, and their repeats pile up."""
-    vision = ObedientVision(gate=anyio.Event())
+    vision = holding()
     async with bench(vision=vision) as api:
         with anyio.fail_after(10):
-            answered = await ask(api, [HEAD + PNG + END], b"", leave_after=vision.begun)
+            answered = await ask(api, [HEAD + PNG + END], b"", leave_when=partial(vision.until_running, 1))
 
         assert answered == []
-        assert vision.canceled == 1
+        assert vision.cancelled == 1
         assert await api.stored_files() == 0
 
 
 async def ask(
-    api: Bench, pieces: list[bytes], query: bytes, *, leave_after: anyio.Event | None = None
+    api: Bench, pieces: list[bytes], query: bytes, *, leave_when: Callable[[], Awaitable[None]] | None = None
 ) -> list[Any]:
     """Send *pieces* as an ASGI server would, then break the connection; return what was answered."""
     waiting, sent = list(pieces), []
 
     async def receive() -> dict[str, Any]:
         if waiting:
-            more = leave_after is None or len(waiting) > 1
+            more = leave_when is None or len(waiting) > 1
             return {"type": "http.request", "body": waiting.pop(0), "more_body": more}
-        if leave_after:
-            await leave_after.wait()
+        if leave_when:
+            await leave_when()
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
