@@ -299,6 +299,19 @@ async def test_few_indexes_stay_open(directory: Path) -> None:
         assert (health.details["indexes"], health.details["drawings"]) == (3, 3)
 
 
+async def test_large_indexes_do_not_add_up(directory: Path) -> None:
+    """The memory of a service would hold the candidates of all its large tenants."""
+    async with EmbeddedVision(directory, held_drawings=2) as made:
+        for tenant, count in (("a", 1), ("b", 1), ("c", 2), ("d", 3)):
+            for seed in range(count):
+                await add(made, seed, tenant)
+        open_after = []
+        for tenant in ("a", "b", "c", "d", "d"):
+            await find(made, 0, tenant)
+            open_after.append(list(made._indexes._open))
+    assert open_after[1:] == [["c", "d", "a", "b"], ["c"], ["d"], ["d"]]
+
+
 async def test_a_deleted_index_is_noticed(vision: EmbeddedVision, directory: Path) -> None:
     """Who deletes an index to start anew would have a service that adds to a file nobody can see."""
     await add(vision, 1)

@@ -70,7 +70,9 @@ class EmbeddedVision:
         processes: most child processes at once; further work waits.
         clock: gives the Unix time at which drawings are added.
         open_indexes: how many tenants' indexes stay open, with their candidates in
-            memory (about 11 kB a drawing), while nobody uses them.
+            memory, while nobody uses them.
+        held_drawings: how many drawings the open indexes may hold in memory together; the one
+            used last stays, however large.
         busy_seconds: how long to wait for another process that writes to the same index.
     """
 
@@ -82,11 +84,18 @@ class EmbeddedVision:
         processes: int = 2,
         clock: Callable[[], float] = time.time,
         open_indexes: int = 16,
+        held_drawings: int = 200_000,
         busy_seconds: float = 10.0,
     ) -> None:
         self._directory = directory
         self._limits = limits or ReadLimits()
-        self._indexes = Indexes(directory, open_indexes=open_indexes, clock=clock, busy_seconds=busy_seconds)
+        self._indexes = Indexes(
+            directory,
+            open_indexes=open_indexes,
+            held_drawings=held_drawings,
+            clock=clock,
+            busy_seconds=busy_seconds,
+        )
         self._children = Children(processes=processes, memory_bytes=self._limits.max_memory_bytes)
 
     async def __aenter__(self) -> Self:

@@ -74,6 +74,7 @@ class Indexes:
 
     Args:
         open_indexes: how many indexes stay open, with their candidates in memory, while unused.
+        held_drawings: how many drawings they may hold in memory together.
     """
 
     def __init__(
@@ -81,11 +82,13 @@ class Indexes:
         directory: Path | None,
         *,
         open_indexes: int,
+        held_drawings: int,
         clock: Callable[[], float],
         busy_seconds: float,
     ) -> None:
         self._directory = directory
         self._open_indexes = open_indexes
+        self._held_drawings = held_drawings
         self._clock = clock
         self._busy_seconds = busy_seconds
         self._open: OrderedDict[str, Index] = OrderedDict()
@@ -197,13 +200,21 @@ class Indexes:
     def _path(self, tenant_id: str) -> Path | None:
         return self._directory / tenant_id / _FILE if self._directory else None
 
+    def _taken_out(self) -> list[Index]:
+        """Take out the least recently used of what nobody uses until both limits hold; one always stays."""
+        out = []
+        for name in [name for name, one in self._open.items() if not one.users][: len(self._open) - 1]:
+            held = sum(len(one.live) for one in self._open.values())
+            if len(self._open) <= self._open_indexes and held <= self._held_drawings:
+                break
+            out.append(self._open.pop(name))
+        return out
+
     async def _close_unused(self, index: Index, tenant_id: str) -> None:
         if self._directory is None:
             return
         closing = [index] if self._open.get(tenant_id) is not index and not index.users else []
-        unused = [name for name, one in self._open.items() if not one.users]
-        excess = max(0, len(self._open) - self._open_indexes)
-        closing += [self._open.pop(name) for name in unused[:excess]]
+        closing += self._taken_out()
         for one in closing:
             # The last connection moves the journal into the database, which takes a while.
             await anyio.to_thread.run_sync(one.catalogue.close)
