@@ -5,7 +5,7 @@ Measures how well the engine finds drawings, beside the usual perceptual hashes.
 
 Indexes a corpus (generated samples if none is given), asks seeded queries for every transform and for
 the pairs that the corpus lists, and writes `report.md` and `report.json` into the work folder.
-Stopped, it goes on where it was.
+Stopped, it goes on where it was; called again with more queries, it asks those that are missing.
 """
 
 from __future__ import annotations
@@ -52,13 +52,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     corpus = _corpus(options)
     entries = _indexed(corpus, options)
-    setup = {
-        "corpus": corpus.name,
-        "drawings indexed": len(entries),
-        "sheets queried per transform": options.queries,
-        "pairs of each kind": options.pairs,
-        "seed": options.seed,
-    }
+    setup = {"corpus": corpus.name, "drawings indexed": len(entries), "seed": options.seed}
     same_setup(options.work, setup)
     rows = Rows(options.work / "answers.jsonl")
     rows.mend()
@@ -72,10 +66,13 @@ def main() -> None:
     if options.peers:
         ask_peers(entries, queries, rows, options.work / "peers.npz", seed=options.seed)
     failed = anyio.run(_ask, options, entries, queries, rows)
-    answers = list(rows)
+    planned = {query.key for query in queries}
+    answers = [answer for answer in rows if answer.key in planned]
     found, pairs = scores(corpus, answers), pair_scores(answers)
     stated = {
         **setup,
+        "sheets queried per transform": options.queries,
+        "pairs of each kind, at most": options.pairs,
         "not indexed": _worded(failed.values()) or "none",
         "failed queries": _worded(answer.error for answer in answers if answer.error) or "none",
         "modes": _modes_text(options),
@@ -88,6 +85,8 @@ def main() -> None:
 
 
 async def _ask(options: Options, entries: list[Entry], queries: list[Query], rows: Rows) -> dict[str, str]:
+    if not options.modes:
+        return {}
     async with EmbeddedVision(options.work / "index", processes=options.processes) as vision:
         failed = await index(vision, entries, workers=options.processes)
         for mode, sheets in options.modes.items():
@@ -133,6 +132,8 @@ def _modes_text(options: Options) -> str:
 
 def _modes(text: str) -> dict[str, int | None]:
     modes: dict[str, int | None] = {}
+    if text == "none":
+        return modes
     for part in text.split(","):
         name, _, sheets = part.partition("=")
         modes[str(Mode(name))] = int(sheets) if sheets else None
@@ -150,7 +151,10 @@ def _options() -> Options:
     parser.add_argument("--queries", type=int, default=40, help="sheets asked for with every transform")
     parser.add_argument("--pairs", type=int, default=40, help="pairs asked for, of each kind")
     parser.add_argument(
-        "--modes", type=_modes, default=_modes("balanced"), help="such as fast,balanced,precise=10 (=sheets)"
+        "--modes",
+        type=_modes,
+        default=_modes("balanced"),
+        help="such as fast,balanced,precise=10 (=sheets), or none",
     )
     parser.add_argument("--parts", type=int, default=40, help="parts generated where no corpus is given")
     parser.add_argument("--seed", type=int, default=0)
