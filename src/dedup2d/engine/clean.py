@@ -51,7 +51,8 @@ def _dark_on_light(grey: Picture) -> Picture:
     if _is_even(counts, grey.size):
         return 255 - grey if counts.argmax() < 128 else grey
     # ink is the lesser part of any neighbourhood: against its mean it sticks out farther than paper does
-    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
+    size = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
+    half = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     above = half - cv2.blur(half, (41, 41))
     return 255 - grey if float((above**3).mean()) > 0 else grey
 
@@ -82,7 +83,7 @@ def _flattened(grey: Picture) -> Picture:
 def _noise(darkness: Picture) -> float:
     """Standard deviation of the paper, in grey levels."""
     apart = np.abs(darkness[::2, 3::3].astype(np.int16) - darkness[::2, :-3:3])
-    middle = float(np.median(apart))
+    middle = float(np.median(apart)) if apart.size else 0.0
     if middle == 0:
         return 0.0
     return float(apart[apart <= 3 * middle + 1].mean()) / 1.08
@@ -99,7 +100,7 @@ def _without_specks(darkness: Picture) -> Picture:
     candidates = np.where(darkness > floor, 255, 0).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(candidates, connectivity=8, ltype=cv2.CV_32S)
     seeds = np.bincount(labels[darkness > min(clear, 200.0)], minlength=count) > 0
-    keep = seeds & (stats[:, cv2.CC_STAT_AREA] >= (14 if noisy else 2))
+    keep = seeds & (stats[:, cv2.CC_STAT_AREA] >= (24 if noisy else 2))
     keep[0] = False
     if keep[1:].all():
         return candidates

@@ -53,6 +53,7 @@ def register(query: Prepared, other: Prepared) -> Registration | None:
     proposals = [(_page_to_page(query, other), 0), *_from_features(query, other)]
     proposals += [(matrix, 0) for matrix in box_poses(query.fingerprint.box, other.fingerprint.box)]
     side = max(query.side, other.side)
+    proposals = [(matrix, inliers) for matrix, inliers in proposals if is_sane(matrix, side)]
     tried = [(support(query, other, matrix, few=True).score, -i) for i, (matrix, _) in enumerate(proposals)]
     best: Registration | None = None
     for _, number in sorted(tried, reverse=True)[:3]:
@@ -218,6 +219,8 @@ def refine(query: Prepared, other: Prepared, matrix: Matrix) -> Matrix:
     half = other.side / 2
     middle = np.array([other.width / 2, other.height / 2])
     for free, reach in _STAGES:
+        if not np.isfinite(matrix).all():
+            return matrix
         moved = apply(matrix, points)
         values = other.distances(moved)
         near = values[:, 0] < reach

@@ -1,0 +1,140 @@
+"""Candidates: the right drawing among others, whatever was added and removed before."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dedup2d.engine.candidates import Candidates
+from dedup2d.engine.fingerprint import Fingerprint, fingerprint
+from tests.engine_sheets import part, template
+
+PRINTS = {seed: fingerprint(part(seed))[0] for seed in range(12)}
+
+
+def filled(keys: list[int]) -> Candidates:
+    made = Candidates()
+    for key in keys:
+        made.add(key, PRINTS[key])
+    return made
+
+
+def printed(sheet: np.ndarray) -> Fingerprint:
+    return fingerprint(np.ascontiguousarray(sheet))[0]
+
+
+@pytest.fixture(scope="module")
+def index() -> Candidates:
+    return filled(list(PRINTS))
+
+
+@pytest.mark.parametrize("seed", [0, 5, 11])
+def test_itself_comes_first(index: Candidates, seed: int) -> None:
+    """A drawing that is in the index would not be found."""
+    best = index.query(PRINTS[seed], limit=3)[0]
+
+    assert (best.key, best.l1, best.mirrored, best.turns) == (seed, 1.0, False, 0)
+    assert best.l2 > 0.9
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_every_pose_is_found(index: Candidates, turns: int, *, mirrored: bool) -> None:
+    """Sheets scanned sideways or mirrored would be new drawings."""
+    sheet = part(3)
+    best = index.query(printed(np.rot90(sheet[:, ::-1] if mirrored else sheet, turns)), limit=1)[0]
+
+    assert best.key == 3
+    assert best.mirrored == mirrored
+
+
+def test_crop_and_turn_are_found(index: Candidates) -> None:
+    """A detail cut out of a drawing would be a new drawing."""
+    crop = part(7)[60:700, 60:760]
+    matrix = cv2.getRotationMatrix2D((350, 320), 25, 0.8)
+    turned = cv2.warpAffine(crop, matrix, (700, 640), borderValue=255)
+
+    assert index.query(printed(crop), limit=1)[0].key == 7
+    assert index.query(printed(turned), limit=1)[0].key == 7
+
+
+def test_blank_finds_nothing(index: Candidates) -> None:
+    """An empty page would match whatever is emptiest."""
+    assert index.query(printed(np.full((700, 1000), 255, np.uint8)), limit=5) == []
+
+
+def test_frame_only_sheets_do_not_match_by_hash() -> None:
+    """Empty frames of one size would all be duplicates."""
+    made = Candidates()
+    frame = np.full((700, 1000), 255, np.uint8)
+    cv2.rectangle(frame, (20, 20), (980, 680), 0, 2)
+    made.add(1, printed(frame))
+
+    assert all(one.l1 == 0 for one in made.query(printed(frame), limit=5))
+
+
+def test_removed_is_gone_at_once(index: Candidates) -> None:
+    """A deleted drawing would still be shown."""
+    made = filled(list(PRINTS))
+    made.remove(4)
+    made.remove(99)
+
+    assert 4 not in [one.key for one in made.query(PRINTS[4], limit=50)]
+    assert (len(made), 4 in made, 5 in made) == (11, False, True)
+    assert len(index) == 12
+
+
+def test_added_again_replaces() -> None:
+    """A drawing indexed anew would be found by its old picture."""
+    made = filled([1, 2])
+    made.add(1, PRINTS[8])
+
+    assert len(made) == 2
+    assert made.query(PRINTS[8], limit=1)[0].key == 1
+    assert all(one.key != 1 or one.l2 < 0.9 for one in made.query(PRINTS[1], limit=5))
+
+
+@given(
+    order=st.permutations(list(PRINTS)),
+    gone=st.sets(st.sampled_from(sorted(PRINTS)), max_size=8),
+)
+@settings(max_examples=8, deadline=None)
+def test_order_and_history_do_not_matter(order: list[int], gone: set[int]) -> None:
+    """Two machines with the same drawings would answer differently."""
+    kept = sorted(set(PRINTS) - gone)
+    lived = filled(order)
+    lived.query(PRINTS[0], limit=1)
+    for key in gone:
+        lived.remove(key)
+
+    assert lived.query(PRINTS[kept[0]], limit=50) == filled(kept).query(PRINTS[kept[0]], limit=50)
+
+
+def test_many_removals_keep_the_index_small() -> None:
+    """An index that is changed for years would grow without bound."""
+    made = filled([0, 1])
+    for key in range(1000, 1200):
+        made.add(key, PRINTS[key % 12])
+        made.remove(key)
+    assert len(made._keys) < 130
+
+    assert [one.key for one in made.query(PRINTS[1], limit=1)] == [1]
+
+
+def test_limit_is_checked(index: Candidates) -> None:
+    """A wrong limit would silently give nothing."""
+    assert len(index.query(PRINTS[0], limit=2)) == 2
+    with pytest.raises(ValueError, match="limit=0"):
+        index.query(PRINTS[0], limit=0)
+
+
+def test_shared_template_weighs_little() -> None:
+    """Every drawing of a company would be a candidate of an empty form of its template."""
+    form = printed(template())
+    alone = filled([1]).query(form, limit=1)[0]
+    among = next(one for one in filled(list(PRINTS)).query(form, limit=12) if one.key == 1)
+
+    assert among.l2 < alone.l2 - 0.1

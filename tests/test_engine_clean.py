@@ -1,0 +1,101 @@
+"""Cleaning: one ink picture whatever the scan looked like."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from dedup2d.engine.clean import INK_SIDE, clean, decode_ink, encode_ink, ink_box
+from tests.engine_sheets import part
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Least share of one's ink that lies within two pixels of the other's."""
+    kernel = np.ones((5, 5), np.uint8)
+    shares = [
+        (cv2.dilate(a, kernel)[b > 0] > 0).mean() for a, b in ((first, second), (second, first)) if b.any()
+    ]
+    return float(min(shares))
+
+
+def test_inverted_is_the_same() -> None:
+    """White on black would be a drawing of its own."""
+    sheet = part(1)
+
+    assert np.array_equal(clean(sheet), clean(255 - sheet))
+
+
+def test_shaded_noisy_scan_keeps_its_lines() -> None:
+    """Thin lines of a scan in uneven light would be lost, or its shadow would become ink."""
+    sheet = part(2)
+    light = np.linspace(0.65, 1.0, sheet.shape[1])[None, :]
+    noise = np.random.default_rng(0).normal(0, 5, sheet.shape)
+    soft = cv2.GaussianBlur(sheet, (0, 0), 1.0).astype(np.float64)
+    scan = np.clip((60 + soft * 0.65) * light + noise, 0, 255).astype(np.uint8)
+
+    assert agreement(clean(sheet), clean(scan)) > 0.97
+    assert agreement(clean(sheet), clean(255 - scan)) > 0.97
+
+
+def test_specks_go() -> None:
+    """Dust on the glass would count as ink and widen the drawing's box."""
+    sheet = np.full((800, 1000), 255, np.uint8)
+    cv2.rectangle(sheet, (300, 300), (600, 500), 0, 2)
+    dusty = np.clip(sheet + np.random.default_rng(1).normal(0, 4, sheet.shape), 0, 255).astype(np.uint8)
+    dusty[100, 900] = dusty[700, 80] = 90
+
+    assert ink_box(clean(dusty)) == pytest.approx((299, 299, 303, 203), abs=3)
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_blank_has_no_ink(level: int) -> None:
+    """An empty sheet would match other empty sheets."""
+    assert not clean(np.full((300, 400), level, np.uint8)).any()
+
+
+def test_paper_noise_alone_is_no_ink() -> None:
+    """A scanned empty sheet would be full of ink."""
+    paper = np.random.default_rng(2).normal(215, 6, (900, 700)).clip(0, 255).astype(np.uint8)
+
+    assert clean(paper).mean() < 0.05
+
+
+def test_large_raster_is_bounded() -> None:
+    """Memory and time would grow with the resolution of the scanner."""
+    large = cv2.resize(part(3), None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR)
+
+    assert max(clean(large).shape) == INK_SIDE
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2000)])
+def test_extreme_shapes_do_not_fail(shape: tuple[int, int]) -> None:
+    """A degenerate page would stop the indexing of its file."""
+    noise = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
+
+    assert clean(noise).shape == shape
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4)), np.zeros((0, 4), np.uint8)]
+)
+def test_other_arrays_are_refused(wrong: np.ndarray) -> None:
+    """A colour picture or floats would be cleaned into nonsense."""
+    with pytest.raises(ValueError, match="uint8"):
+        clean(wrong)
+
+
+def test_ink_survives_storing() -> None:
+    """What verification sees would differ from what was indexed."""
+    ink = clean(part(4))
+    stored = encode_ink(ink)
+
+    assert np.array_equal(ink, decode_ink(stored))
+    assert len(stored) < 40_000
+
+
+@pytest.mark.parametrize("data", [b"", b"not a png"])
+def test_damaged_ink_is_named(data: bytes) -> None:
+    """A damaged index would show as a crash inside OpenCV."""
+    with pytest.raises(ValueError, match="index the drawing again"):
+        decode_ink(data)
