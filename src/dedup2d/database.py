@@ -86,8 +86,12 @@ class Database:
         self._turn = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
-        with self._mapped():
-            self._prepare()
+        try:
+            with self._mapped():
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close idle connections; those in use close when they come back."""
@@ -154,10 +158,14 @@ class Database:
             check_same_thread=False,
             cached_statements=64,
         )
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _prepare(self) -> None:
