@@ -31,11 +31,12 @@ def part(seed: int, title: str = "PLATE") -> Grey:
     page = template(title)
     for left, top in ((90, 90), (760, 110)):
         width, height = (int(v) for v in rng.integers((300, 260), (520, 560)))
-        _view(page, rng, left, top, width, height)
+        _view(page, rng, (left, top), (width, height))
     return page
 
 
-def _view(page: Grey, rng: np.random.Generator, left: int, top: int, width: int, height: int) -> None:
+def _view(page: Grey, rng: np.random.Generator, place: tuple[int, int], size: tuple[int, int]) -> None:
+    (left, top), (width, height) = place, size
     corner = rng.integers(20, 80, 4)
     right, bottom = left + width, top + height
     outline = [
