@@ -166,6 +166,40 @@ async def test_an_answer_that_cannot_be_pickled_is_an_internal_error() -> None:
             await children.call(unpicklable, seconds=30, name="x")
 
 
+PROGRAM = """
+import anyio
+from dedup2d.children import Children
+from dedup2d.errors import InternalError
+
+def three():
+    return 3
+
+async def main():
+    async with Children(processes=1) as children:
+        try:
+            print(await children.call(three, seconds=30, name="x"))
+        except InternalError as error:
+            print(error)
+
+if __name__ == "__main__":
+    anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [(["-m", "program"], "3"), (["program.py"], "three is defined in the main script: move it to a module")],
+)
+def test_functions_of_the_main_module(command: list[str], said: str, tmp_path: Path) -> None:
+    """If this fails, `python -m` programs cannot use children, or scripts fail without saying why."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+
+    assert said in done.stdout
+
+
 async def test_at_most_so_many_run_at_once() -> None:
     """If this fails, 50 uploads at once start 50 processes."""
     seen: set[int] = set()

@@ -109,7 +109,7 @@ class Children:
         """
         if not self._open:
             raise InternalError("Children is used outside of its `async with`")
-        request = pickle.dumps((func, args), pickle.HIGHEST_PROTOCOL)
+        request = pickle.dumps((_module_of(func), func.__qualname__, args), pickle.HIGHEST_PROTOCOL)
         async with self._limiter:
             child = self._idle.pop() if self._idle else await self._start()
             keep = False
@@ -170,7 +170,7 @@ class Children:
         self._all.add(child)
         try:
             with anyio.fail_after(_START_SECONDS):
-                await child.ask(pickle.dumps((os.getpid, ())))
+                await child.ask(pickle.dumps(("os", "getpid", ())))
         except (TimeoutError, *_GONE) as error:
             await self._end(child)
             raise InternalError("a child process did not start: is the memory limit too low?") from error
@@ -183,6 +183,18 @@ class Children:
         self._all.discard(child)
         with anyio.CancelScope(shield=True):
             await child.kill()
+
+
+def _module_of(func: Callable[..., object]) -> str:
+    """Name the module a child can import *func* from; it does not run its parent's main script."""
+    if func.__module__ != "__main__":
+        return func.__module__
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        raise InternalError(
+            f"{func.__qualname__} is defined in the main script: move it to a module of its own"
+        )
+    return str(spec.name)
 
 
 class _Child:
