@@ -74,8 +74,9 @@ def generate(directory: Path, *, seed: int = 0, parts: int = 6, overwrite: bool 
     Write drawings of *parts* parts into *directory*, with `manifest.jsonl` and `natural_pairs.jsonl`.
 
     The same seed gives the same files, byte for byte, with the same versions of the libraries
-    beneath. Of each part there are its original (DXF, PDF, PNG), an exact copy, two revisions,
-    two variants, mirrored and re-framed copies, a scan, a photocopy, a turned copy and a detail.
+    beneath and the same fonts installed (texts are measured with them). Of each part there are its
+    original (DXF, PDF, PNG), an exact copy, two revisions, two variants, mirrored and re-framed
+    copies, a scan, a photocopy, a turned copy and a detail.
 
     Args:
         directory: made if it is not there.

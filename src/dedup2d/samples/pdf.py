@@ -37,7 +37,7 @@ __all__ = ["pdf_bytes", "svg_bytes"]
 
 POINTS_PER_MM = 72 / 25.4
 _CAP_HEIGHT = 0.718  # of Helvetica, per em (Adobe's font metrics)
-_WIDEST = 1.25  # letters are not stretched further where the machine has no fonts to measure with
+_WIDEST = 1.12  # letters are not stretched further where the machine has no fonts to measure with
 _CONFIGURATION = Configuration(
     background_policy=BackgroundPolicy.WHITE,
     color_policy=ColorPolicy.BLACK,
