@@ -44,7 +44,7 @@ def _sentence(error: BaseException) -> str:
         return f"there is no command {given!r}: see dedup2d --help"
     if isinstance(error, CycloptsError):
         command = " ".join(("dedup2d", *(error.command_chain or ()), "--help"))
-        return f"{' '.join(str(error).split()).rstrip('.')}: see {command}"
+        return f"{' '.join(str(error).split())} (see {command})"
     if isinstance(error, Dedup2DError):
         return str(error)
     if isinstance(error, OSError):

@@ -78,6 +78,7 @@ def _app(called: str) -> App:
         help_format="plaintext",
         version=lambda: f"dedup2d {version('dedup2d')}",
         version_flags=["--version"],
+        suppress_keyboard_interrupt=False,
         group_commands=Group("Commands", sort_key=1),
     )
     for place, (name, command) in enumerate((*_COMMANDS.items(), *_adapters().items())):
@@ -87,6 +88,8 @@ def _app(called: str) -> App:
             # A summary stands for the help of a command that need not be loaded.
             help=None if name == called else command.summary,
             usage=f"Usage: dedup2d {name} [OPTIONS] {command.arguments}".rstrip(),
+            help_format="markdown",
+            help_epilogue="Exit codes: see `dedup2d --help`.",
             sort_key=place,
         )
     app["--help"].sort_key = app["--version"].sort_key = 200
