@@ -51,7 +51,7 @@ def is_sane(matrix: Matrix, side: float) -> bool:
     corners within 6 degrees of square, and no more perspective over `side` pixels than a camera held
     nearly straight gives.
     """
-    if not np.isfinite(matrix).all() or not 0.15 <= scale_of(matrix) <= 7:
+    if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-6 or not 0.15 <= scale_of(matrix) <= 7:
         return False
     stretch = np.linalg.svd(matrix[:2, :2], compute_uv=False)
     return bool(stretch[0] <= 1.12 * stretch[1] and np.abs(matrix[2, :2]).max() * side < 0.12)
