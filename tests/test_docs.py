@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|console|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SET_UP = re.compile(r"-m venv|nox")
+SERVICE = "127.0.0.1:8000"
 KEY = "documentation-key-0123456789"
 
 
@@ -77,18 +79,15 @@ def test_python_snippets_run(document: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("document", having("console"), ids=name)
 def test_console_snippets_run(document: Path, tmp_path: Path) -> None:
     """If this fails, a reader who types what this page shows gets an error."""
-    lines = commands(document)
-    calls_service = any("127.0.0.1:8000" in line for line in lines)
-    env = environment(tmp_path)
-    if not calls_service:
-        run_lines(lines, tmp_path, env)
+    lines, env = commands(document), environment(tmp_path)
+    here = list(takewhile(lambda line: SERVICE not in line, lines))
+    run_lines(here or ["dedup2d samples drawings --parts 1", "dedup2d index drawings/*.dxf"], tmp_path, env)
+    calls = lines[len(here) :]
+    if not calls:
         return
-    subprocess.run(["dedup2d", "samples", "drawings"], cwd=tmp_path, env=env, check=True, timeout=120)
-    subprocess.run(["dedup2d", "index", "drawings"], cwd=tmp_path, env=env, check=True, timeout=120)
     with serving(tmp_path / "data", {"DEDUP2D_API_KEYS": f"default:{KEY}"}) as service:
         env["KEY"] = KEY
-        here = [line.replace("127.0.0.1:8000", f"127.0.0.1:{service.port}") for line in lines]
-        run_lines(here, tmp_path, env)
+        run_lines([line.replace(SERVICE, f"127.0.0.1:{service.port}") for line in calls], tmp_path, env)
 
 
 def run_lines(lines: list[str], directory: Path, env: dict[str, str]) -> None:
