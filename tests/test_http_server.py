@@ -22,10 +22,11 @@ from dedup2d.errors import ConfigurationError
 from dedup2d.settings import Settings
 from dedup2d_http.routing import PREFIX
 from dedup2d_http.server import free_address, run
-from tests.drawings import small_png
+from tests.drawings import small_pdf, small_png
 from tests.http_support import KEY, KEYS, PNG, assert_problem
 from tests.serving import serving
 
+DOCUMENT = Path(__file__).parent.parent / "docs" / "http-api.md"
 MULTIPART = (
     b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + PNG + b"\r\n--B--\r\n"
 )
@@ -118,6 +119,35 @@ def test_the_flow_of_the_runbook(tmp_path: Path) -> None:
     assert picture.content.startswith(b"\x89PNG")
     assert "dedup2d_jobs_submitted_total 1.0" in metrics
     assert missing.status_code == 401
+
+
+@pytest.mark.timeout(120)
+def test_the_curl_calls_of_the_reference(tmp_path: Path) -> None:
+    """If this fails, a reader who copies the calls of the reference gets an error."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "bracket.pdf").write_bytes(small_pdf())
+    (tmp_path / "scan.png").write_bytes(small_png())
+    keys = {"DEDUP2D_API_KEYS": ",".join(f"{tenant}:{key}" for key, tenant in KEYS.items())}
+    with serving(tmp_path / "data", keys) as served:
+        script = "".join(blocks).replace("127.0.0.1:8000", f"127.0.0.1:{served.port}")
+        script = script.replace("the-key-that-serve-printed", KEY).replace(
+            "curl -sS", "curl -sS --fail --noproxy '*'"
+        )
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"status":"healthy"' in done.stdout
+    assert '"metadata":{"order":"17"}' in done.stdout
+    assert '"status":"completed"' in done.stdout
+    assert '"canceled":false' in done.stdout
+    assert done.stdout.count('"relation":"identical"') == 2
 
 
 @pytest.mark.timeout(120)
