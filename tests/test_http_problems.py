@@ -8,9 +8,12 @@ import httpx
 import pytest
 
 import dedup2d.errors
-from dedup2d.errors import Dedup2DError
+from dedup2d.errors import Dedup2DError, StoreUnavailableError, StoreVersionError
+from dedup2d.jobs.memory import MemoryJobStore
+from dedup2d.settings import Settings
 from dedup2d.testing import FakeVision
-from dedup2d_http.app import from_environment
+from dedup2d.types import JobCounts
+from dedup2d_http.app import create_app, from_environment
 from dedup2d_http.problems import PROBLEMS
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import PREFIX, Resource
@@ -146,6 +149,47 @@ async def test_a_health_that_is_bad_is_said_without_details() -> None:
     assert (vision.status_code, vision.json()) == (503, {"status": "unhealthy"})
     assert (whole.json()["status"], whole.json()["vision"]) == ("healthy", "unhealthy")
     assert ready.status_code == 200
+
+
+class BrokenJobStore(MemoryJobStore):
+    async def counts(self) -> JobCounts:
+        raise StoreUnavailableError("job store", "its disk is full")
+
+
+async def test_a_job_store_that_does_not_answer_is_seen() -> None:
+    """If this fails, requests are sent to a service that cannot keep jobs."""
+    async with bench() as api:
+        api.service.jobs = BrokenJobStore()
+        ready, health = await api.client.get("/readyz"), await api.client.get("/health")
+        live, metrics = await api.client.get("/livez"), await api.client.get("/metrics")
+        submitted = await api.search(**{"async": "true"})
+
+    assert (ready.status_code, health.status_code) == (503, 503)
+    assert health.json()["status"] == "unhealthy"
+    assert (live.status_code, metrics.status_code) == (200, 200)
+    assert_problem(submitted, 503, "STORE_UNAVAILABLE", "disk is full")
+    assert int(submitted.headers["retry-after"]) >= 1
+
+
+async def test_an_internal_error_of_the_library_keeps_its_words_to_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """If this fails, what only operators may know is told to clients, or to nobody."""
+    async with bench(vision=failing(StoreVersionError("index", 9, 1))) as api:
+        answer = await api.search()
+
+    assert_problem(answer, 500, "INTERNAL")
+    assert "newer version" not in answer.text
+    assert "newer version" in capsys.readouterr().out
+
+
+async def test_a_service_without_metrics_says_so() -> None:
+    """If this fails, a service that was built without metrics breaks where it is scraped."""
+    async with bench() as api:
+        app = create_app(api.service, Settings())
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            assert_problem(await client.get("/metrics"), 404, "NOT_FOUND", "without metrics")
 
 
 async def test_operations() -> None:

@@ -85,9 +85,7 @@ class HttpError(Exception):
 def problem_response(
     scope: Scope, code: str, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Make the response for *code*; an unknown code counts as `INTERNAL`."""
-    if code not in PROBLEMS:
-        code = "INTERNAL"
+    """Make the response for *code*, one of `PROBLEMS`."""
     status, title = PROBLEMS[code]
     body: dict[str, Any] = {
         "type": "urn:dedup2d:problem:" + code.lower().replace("_", "-"),
@@ -106,8 +104,7 @@ def problem_response(
 async def on_library_error(request: Request, error: Exception) -> Response:
     """Answer with an error of the library; internal ones keep their message to the log."""
     assert isinstance(error, Dedup2DError)
-    known = error.code in PROBLEMS and error.code != "INTERNAL"
-    if not known:
+    if error.code == "INTERNAL":
         raise error
     retry_after = getattr(error, "retry_after", None)
     headers = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
@@ -121,15 +118,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Answer with an error of the framework: it knows no codes, so the status picks one."""
+    """Answer with the one error that the framework raises here: that nothing has the path."""
     assert isinstance(error, HTTPException)
-    if error.status_code == 404:
-        return problem_response(
-            request.scope, "NOT_FOUND", f"there is no route {shown(request.scope['path'])}"
-        )
-    code = "INVALID_PARAMETER" if 400 <= error.status_code < 500 else "INTERNAL"
-    detail = error.detail if code != "INTERNAL" else _INTERNAL_DETAIL
-    return problem_response(request.scope, code, detail, error.headers)
+    if error.status_code != 404:
+        raise error
+    return problem_response(request.scope, "NOT_FOUND", f"there is no route {shown(request.scope['path'])}")
 
 
 def internal_response(scope: Scope) -> Response:
