@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -19,7 +20,7 @@ from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, LocalFiles, Queue, VisionClient
 from dedup2d.types import DrawingFile, Job, JobStatus, SearchResult
 
-__all__ = ["Runner", "RunnerOptions", "collect_files", "stored_drawing"]
+__all__ = ["Runner", "RunnerOptions", "collect_files", "in_time", "stored_drawing"]
 
 log = logging.getLogger("dedup2d.runner")
 
@@ -56,6 +57,23 @@ def stored_drawing(files: FileStore, key: str, *, name: str, sha256: str, size: 
     """Return the file of *key* as a vision client wants it, with a local path if it has one."""
     path = Path(files.local_path(key)) if isinstance(files, LocalFiles) else None
     return DrawingFile(name=name, sha256=sha256, size=size, open=lambda: files.open(key), path=path)
+
+
+@contextmanager
+def in_time(seconds: float) -> Iterator[None]:
+    """
+    Stop the block after *seconds*.
+
+    Raises:
+        JobTimeoutError: it was stopped.
+    """
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError as error:
+        if isinstance(error, Dedup2DError):
+            raise
+        raise JobTimeoutError(seconds) from None
 
 
 async def collect_files(jobs: JobStore, files: FileStore, *, older_than: float) -> int:
@@ -218,16 +236,8 @@ class Runner:
         drawing = stored_drawing(
             self.files, job.file_key, name=job.file_name, sha256=job.file_hash, size=job.file_size
         )
-        try:
-            with (
-                anyio.fail_after(self.options.job_timeout_seconds),
-                self.observer.timed("vision", "search"),
-            ):
-                return await self.vision.search(job.tenant_id, drawing, job.params, progress=stages.append)
-        except TimeoutError as error:
-            if isinstance(error, Dedup2DError):
-                raise
-            raise JobTimeoutError(self.options.job_timeout_seconds) from None
+        with in_time(self.options.job_timeout_seconds), self.observer.timed("vision", "search"):
+            return await self.vision.search(job.tenant_id, drawing, job.params, progress=stages.append)
 
     async def _beat_until_canceled(self, job: Job, token: str, stages: list[str]) -> None:
         """

@@ -18,14 +18,12 @@ from anyio.abc import TaskGroup
 from attrs import define, field, frozen
 
 from dedup2d.errors import (
-    Dedup2DError,
     JobNotFoundError,
     JobQueueFullError,
-    JobTimeoutError,
 )
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
-from dedup2d.runner import Runner, RunnerOptions, stored_drawing
+from dedup2d.runner import Runner, RunnerOptions, in_time, stored_drawing
 from dedup2d.tenants import check_tenant_id
 from dedup2d.types import (
     AddResult,
@@ -415,19 +413,16 @@ class Dedup2D:
 
     @asynccontextmanager
     async def _direct_drawing(self, tenant_id: str, data: Data, file_name: str) -> AsyncIterator[DrawingFile]:
+        """Give *data* as a drawing for one call of the engine; a slow upload does not count as its time."""
         check_tenant_id(tenant_id)
         if self._direct >= self.options.max_jobs:
             self.observer.job_refused()
             raise JobQueueFullError(self.options.max_jobs)
         self._direct += 1
         try:
-            with anyio.fail_after(self.options.run.job_timeout_seconds):
-                async with self._spooled(tenant_id, data, clean_file_name(file_name)) as drawing:
+            async with self._spooled(tenant_id, data, clean_file_name(file_name)) as drawing:
+                with in_time(self.options.run.job_timeout_seconds):
                     yield drawing
-        except TimeoutError as error:
-            if isinstance(error, Dedup2DError):
-                raise
-            raise JobTimeoutError(self.options.run.job_timeout_seconds) from None
         finally:
             self._direct -= 1
 
