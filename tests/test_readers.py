@@ -345,6 +345,15 @@ def test_large_filled_areas_do_not_cover_lines(document: ezdxf.document.Drawing,
     assert sheet.raster.min() < 40
 
 
+def test_large_letters_are_black(tmp_path: Path) -> None:
+    """If this fails, a sheet of large lettering is as good as blank."""
+    document = ezdxf.new()
+    document.modelspace().add_text("LH", height=50)
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+
+    assert sheet.raster.min() < 30
+
+
 def test_entities_are_limited_with_blocks_taken_apart(tmp_path: Path) -> None:
     """If this fails, nested blocks multiply without bound."""
     path = hostile.dxf_exponential_blocks(tmp_path)

@@ -27,6 +27,7 @@ _SANE = 1e15
 _ENDLESS = {"XLINE", "RAY"}
 _LARGE_FILL = 2e-3  # of the sheet: below it is an arrow or a letter, above it a tinted area
 _TINT = 208
+_LETTERS = {"TEXT", "MTEXT", "ATTRIB", "ATTDEF"}
 
 
 @frozen(eq=False)
@@ -173,6 +174,8 @@ def _paint_large(raster: Grey, fill: Fill, frame: Frame) -> bool:
 
     In black, a filled wall or a coloured field would hide the lines and texts upon it.
     """
+    if fill.kind in _LETTERS:
+        return False
     outlines = [_fixed(outline, frame) for outline in fill.outlines]
     if (
         not outlines
