@@ -84,7 +84,7 @@ class EmbeddedVision:
         processes: int = 2,
         clock: Callable[[], float] = time.time,
         open_indexes: int = 16,
-        held_drawings: int = 200_000,
+        held_drawings: int = 100_000,
         busy_seconds: float = 10.0,
     ) -> None:
         self._directory = directory
