@@ -92,20 +92,33 @@ def _noise(darkness: Picture) -> float:
 def _without_specks(darkness: Picture) -> Picture:
     """Hysteresis: connected faint ink counts where some of it is clear; specks do not."""
     noisy = _noise(darkness) > 1.5
-    if noisy:
-        darkness = np.asarray(cv2.GaussianBlur(darkness, (0, 0), 1.0), np.uint8)
-    noise = _noise(darkness) if noisy else 0.0
-    faint, clear = (max(10.0, 4.5 * noise), max(16.0, 7 * noise)) if noisy else (28.0, 48.0)
-    floor = _near_contrast(darkness, faint) if noisy else faint
-    candidates = np.where(darkness > floor, 255, 0).astype(np.uint8)
+    faint, clear = _noisy_ink(darkness) if noisy else _even_ink(darkness)
+    candidates = np.where(faint, 255, 0).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(candidates, connectivity=8, ltype=cv2.CV_32S)
-    seeds = np.bincount(labels[darkness > min(clear, 200.0)], minlength=count) > 0
+    seeds = np.bincount(labels[clear], minlength=count) > 0
     keep = seeds & (stats[:, cv2.CC_STAT_AREA] >= (24 if noisy else 2))
     keep[0] = False
     if keep[1:].all():
         return candidates
     table = np.where(keep, 255, 0).astype(np.uint8)
     return np.asarray(table[labels], np.uint8)
+
+
+Mask = npt.NDArray[np.bool_]
+
+
+def _even_ink(darkness: Picture) -> tuple[Mask, Mask]:
+    """Faint and clear ink on even paper: thin lines may be pale, areas may not (a tint is no ink)."""
+    line = cv2.morphologyEx(darkness, cv2.MORPH_TOPHAT, np.ones((9, 9), np.uint8))
+    return (line > 16) | (darkness > 64), (line > 28) | (darkness > 64)
+
+
+def _noisy_ink(darkness: Picture) -> tuple[Mask, Mask]:
+    """Faint and clear ink on noisy paper."""
+    smooth = np.asarray(cv2.GaussianBlur(darkness, (0, 0), 1.0), np.uint8)
+    noise = _noise(smooth)
+    faint, clear = max(10.0, 4.5 * noise), max(16.0, 7 * noise)
+    return smooth > _near_contrast(smooth, faint), smooth > min(clear, 200.0)
 
 
 def _near_contrast(darkness: Picture, faint: float) -> Picture:

@@ -15,7 +15,7 @@ from dedup2d.engine.phash import HASH_BYTES, information, perceptual_hash
 
 __all__ = ["FINGERPRINT_VERSION", "Fingerprint", "fingerprint", "fingerprint_ink"]
 
-FINGERPRINT_VERSION: Final = 1
+FINGERPRINT_VERSION: Final = 2
 """Raised whenever fingerprints of two versions must not be compared."""
 
 _HEADER = struct.Struct("<4sHHHHHHHHf")

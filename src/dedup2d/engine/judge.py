@@ -1,4 +1,18 @@
-"""From evidence to similarity, verdict and relation: one rule for all drawings."""
+"""
+From evidence to similarity, verdict and relation: one rule for all drawings.
+
+| relation | when | similarity |
+| --- | --- | --- |
+| exact | the files have the same bytes | 1.0 |
+| identical | both sheets confirm each other but for `_SAME`, and nothing compact is left over | 0.95 to 1.0 |
+| mirrored | as revision or partial, but one is seen in a mirror | 0.80 to 0.94 |
+| partial | one sheet lies partly off the other, and the other confirms what lies on it | 0.80 to 0.94 |
+| revision | both lie on each other and confirm most, but something is left over | 0.80 to 0.94 |
+| variant | both lie on each other and confirm about half, as parts of one family do | 0.60 to 0.80 |
+| similar | none of these | below 0.80; by fingerprints alone up to 0.94 |
+
+1.0 without the same bytes needs every line confirmed both ways.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +20,15 @@ from attrs import frozen
 
 from dedup2d.engine.candidates import Candidate
 from dedup2d.engine.geometry import as_transform, is_mirrored
-from dedup2d.engine.verify import Evidence
+from dedup2d.engine.verify import Evidence, Side
 from dedup2d.types import LevelScore, Relation, SearchParams, Transform, Verdict
 
 __all__ = ["Judgement", "judge"]
+
+_SAME = 0.97  # least share of ink that both sides of `identical` confirm
+_MOST_CHANGED = 0.94  # similarity of what is not the same
+_ON_EACH_OTHER = 0.85  # overlap from which two sheets count as whole sheets, not parts
+_LEAST_INLIERS = 5
 
 
 @frozen(kw_only=True)
@@ -69,18 +88,66 @@ def _verdict(relation: Relation, similarity: float, params: SearchParams) -> Ver
 def _related(
     candidate: Candidate, evidence: Evidence | None, *, same_bytes: bool
 ) -> tuple[Relation, float, float]:
+    """Relation, similarity and confidence."""
     if same_bytes:
         return Relation.EXACT, 1.0, 1.0
     if evidence is None:
         # hashes alone never say that two drawings are the same
-        score = min(0.94, max(candidate.l1, candidate.l2))
+        score = min(_MOST_CHANGED, max(candidate.l1, candidate.l2))
         return Relation.SIMILAR, score, 0.5 * score
-    covered = min(evidence.query.covered, evidence.other.covered)
-    if is_mirrored(evidence.placement) and covered > 0.8:
-        return Relation.MIRRORED, min(0.94, covered), covered
-    if covered >= 0.98 and not evidence.query.lost and not evidence.other.lost:
-        return Relation.IDENTICAL, covered, covered
-    return Relation.SIMILAR, min(0.94, covered), covered
+    whole = min(evidence.query.covered, evidence.other.covered)
+    if _is_same(evidence, whole):
+        return Relation.IDENTICAL, 1 - 0.05 * (1 - whole) / (1 - _SAME), whole
+    relation, strength = _changed(evidence)
+    if is_mirrored(evidence.placement) and relation in (Relation.REVISION, Relation.PARTIAL):
+        relation = Relation.MIRRORED
+    return relation, _similarity(relation, strength), strength
+
+
+def _is_same(evidence: Evidence, whole: float) -> bool:
+    if is_mirrored(evidence.placement) or whole < _SAME:
+        return False
+    return not (_left_over(evidence.query) or _left_over(evidence.other))
+
+
+def _left_over(side: Side) -> bool:
+    """Whether some of the sheet's ink is missing on the other in a way that noise does not explain."""
+    unit = side.size / 2000
+    return any(
+        (cluster.length >= 30 * unit and cluster.share >= 0.5)
+        or (cluster.length >= 100 * unit and cluster.share >= 0.15)
+        for cluster in side.lost
+    )
+
+
+def _changed(evidence: Evidence) -> tuple[Relation, float]:
+    """Relation of two sheets that are not the same, and how strongly they agree, 0..1."""
+    query, other = evidence.query, evidence.other
+    both = min(_confirmed(query), _confirmed(other))
+    if min(query.overlap, other.overlap) < _ON_EACH_OTHER:
+        # by place as well as by ink: a long frame that only one of them has is no contradiction
+        part = max(max(side.covered, side.spread) - side.chance for side in (query, other))
+        strength = min(1.0, part / 0.8) * min(1.0, both / 0.7)
+        if evidence.inliers >= _LEAST_INLIERS and part > 0.4 and both > 0.3:
+            return Relation.PARTIAL, strength
+        return Relation.SIMILAR, min(both, part)
+    strength = min(both, query.spread, other.spread)
+    if strength >= 0.7:
+        return Relation.REVISION, strength
+    return (Relation.VARIANT if strength >= 0.4 else Relation.SIMILAR), strength
+
+
+def _confirmed(side: Side) -> float:
+    """Share of the overlapping ink that agrees beyond chance."""
+    return max(0.0, (side.agreed - side.chance) / max(1 - side.chance, 1e-6))
+
+
+def _similarity(relation: Relation, strength: float) -> float:
+    if relation in (Relation.REVISION, Relation.PARTIAL, Relation.MIRRORED):
+        return min(_MOST_CHANGED, 0.80 + 0.15 * strength)
+    if relation is Relation.VARIANT:
+        return 0.60 + 0.28 * strength
+    return min(0.79, strength)
 
 
 def _details(evidence: Evidence) -> dict[str, float]:
@@ -90,5 +157,15 @@ def _details(evidence: Evidence) -> dict[str, float]:
         "covered_match": evidence.other.covered,
         "overlap_query": evidence.query.overlap,
         "overlap_match": evidence.other.overlap,
+        "agreed_query": evidence.query.agreed,
+        "agreed_match": evidence.other.agreed,
+        "chance": max(evidence.query.chance, evidence.other.chance),
+        "left_over_query": _longest(evidence.query),
+        "left_over_match": _longest(evidence.other),
         "tolerance": evidence.tolerance,
     }
+
+
+def _longest(side: Side) -> float:
+    """Length of the longest cluster without a partner, on a sheet of 2000 pixels."""
+    return max((cluster.length for cluster in side.lost), default=0) * 2000 / side.size

@@ -21,6 +21,8 @@ from dedup2d.engine.register import Registration, register
 
 __all__ = ["Evidence", "Side", "verify", "verify_prepared"]
 
+_RIM = 0.05  # of the ink's box
+
 
 @frozen(kw_only=True)
 class Side:
@@ -30,9 +32,10 @@ class Side:
     `covered`: of all its ink. `overlap`: how much lies where the other sheet is. `agreed`: confirmed
     share of that. `chance`: what would agree by chance, laid some way off. `spread`: confirmed share by
     place (cells of a grid) instead of by ink, so that text does not outweigh the views.
-    `lost`: clusters without a partner, longest first, in pixels of this sheet.
+    `lost`: clusters without a partner, longest first, in pixels of this sheet, `size` pixels long.
     """
 
+    size: int
     covered: float
     overlap: float
     agreed: float
@@ -46,8 +49,7 @@ class Evidence:
     """
     What verification found. `matrix` (9 numbers, row by row) takes the query's ink pixels to the match's.
 
-    `inliers`: features that agree with it. `tolerance`: pixels of the match within which ink agrees.
-    `unit`: pixels that a feature of one pixel on a sheet of 2000 has on the coarser of the two.
+    `inliers`: features that proposed it. `tolerance`: pixels of the match within which ink agrees.
     """
 
     matrix: tuple[float, ...]
@@ -108,6 +110,7 @@ def _side(own: Prepared, target: Prepared, matrix: Matrix, reach: float) -> Side
     on_it = int(inside.sum())
     agreed = float(matched.sum()) / max(1, on_it)
     return Side(
+        size=own.side,
         covered=float(matched.mean()),
         overlap=on_it / len(points),
         agreed=agreed,
@@ -129,9 +132,16 @@ def _chance(own: Prepared, target: Prepared, matrix: Matrix, reach: float) -> fl
 
 
 def _spread(own: Prepared, points: npt.NDArray[np.float32], matched: npt.NDArray[np.bool_]) -> float:
+    """Mean share that is confirmed of a cell, over the cells off the rim, where frames run."""
+    x, y, width, height = own.fingerprint.box
+    at = (points - [x, y]) / [max(width, 1), max(height, 1)]
+    off_rim = (np.abs(at - 0.5) < 0.5 - _RIM).all(axis=1)
+    if not off_rim.any():
+        return float(matched.mean())
     cell = own.side / 64
-    bucket = (points[:, 0] // cell).astype(np.int64) * 65 + (points[:, 1] // cell).astype(np.int64)
+    spot = (points[off_rim] // cell).astype(np.int64)
+    bucket = spot[:, 1] * 65 + spot[:, 0]
     total = np.bincount(bucket)
-    hit = np.bincount(bucket, weights=matched)
+    hit = np.bincount(bucket, weights=matched[off_rim])
     used = total > 0
     return float((hit[used] / total[used]).mean())
