@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,32 @@ def test_removed_drawings_are_gone_and_others_are_named(
     assert run(capsys, "remove", first, "--data-dir", data).code == 2
 
 
+def make_stale(data: Path) -> None:
+    """Make an index look as if another version of the engine had filled it."""
+    (file,) = data.rglob("catalogue.sqlite3")
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE drawings SET fingerprint_version = fingerprint_version + 1")
+    connection.close()
+
+
+def test_an_index_of_another_engine_is_told_and_can_be_rebuilt(
+    indexed: Path, here: Path, capsys: Capture, tmp_path: Path
+) -> None:
+    """If this fails, an upgrade makes searches find nothing, and nobody knows why."""
+    data = tmp_path / "data"
+    shutil.copytree(indexed / "data", data)
+    make_stale(data)
+
+    told = run(capsys, "index", here, "--data-dir", data)
+    assert "6 drawings have fingerprints of another version" in told.err
+    assert "dedup2d rebuild" in told.err
+    done = run(capsys, "rebuild", "--data-dir", data)
+    assert done.code == 0
+    assert "6 drawings" in done.out
+    found = run(capsys, "search", here / "flange.pdf", "--data-dir", data, "--json").json
+    assert {match["file_name"] for match in found["duplicates"]} >= {"flange.pdf", "flange.png"}
+
+
 def scan(capsys: Capture, *arguments: str | Path) -> Done:
     return run(capsys, "scan", *arguments)
 
@@ -258,8 +285,11 @@ def test_scan_groups_what_belongs_together(here: Path, capsys: Capture, tmp_path
     assert not [group for group in groups if group & {"plate.dxf"}]
     assert files["csv"].read_text("utf-8-sig").startswith("group,kind,file,")
     assert "flange copy.png" in files["html"].read_text()
+    make_stale(data)
     again = scan(capsys, here, "--data-dir", data, "--check")
     assert again.code == 1
+    assert "making fingerprints of another version anew" in again.err
+    assert len(again.rows) >= 3
     assert "6 unchanged" in again.err
     assert run(capsys, "search", here / "flange.png", "--data-dir", data).code == 2
 

@@ -48,7 +48,9 @@ def serve(
     samples: Annotated[
         bool,
         Parameter(
-            negative="", help="Generate sample drawings, index them, make a key, and show what to try."
+            negative="",
+            show_default=False,
+            help="Generate sample drawings, index them, make a key, and show what to try.",
         ),
     ] = False,
     quiet: Quiet = False,

@@ -1,4 +1,4 @@
-"""`dedup2d drawings` and `dedup2d remove`: what is in the index."""
+"""`dedup2d drawings`, `dedup2d remove` and `dedup2d rebuild`: what is in the index."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dedup2d.cli.text import counted, shown_path, visible
 from dedup2d.codec import to_json
 from dedup2d.errors import DrawingNotFoundError
 from dedup2d.settings import Settings
-from dedup2d.types import Drawing, DrawingPage
+from dedup2d.types import Drawing, DrawingPage, RebuildResult
 
-__all__ = ["drawings", "remove"]
+__all__ = ["drawings", "rebuild", "remove"]
 
 _COLUMNS = (
     Column("drawing", wraps=True),
@@ -142,3 +142,24 @@ async def _remove(settings: Settings, ids: Sequence[str], terminal: Terminal) ->
             else:
                 removed.append(one)
     return removed
+
+
+def rebuild(*, json: Json = False, quiet: Quiet = False, data_dir: DataDir = None) -> int:
+    """
+    Make all fingerprints of the index anew, after an upgrade of dedup2d say.
+
+    Works from the pictures that the index keeps: the files are not needed. Searches may go on meanwhile.
+    """
+    terminal = Terminal(quiet=quiet)
+    terminal.note("making fingerprints anew ...")
+    result = run_async(lambda: _rebuild(load_settings(data_dir)))
+    if json:
+        terminal.json(jsonlib.loads(to_json(result)))
+    else:
+        terminal.line(result.message)
+    return Exit.OK if result.success else Exit.PARTIAL
+
+
+async def _rebuild(settings: Settings) -> RebuildResult:
+    async with open_session(settings) as session:
+        return await session.vision.rebuild(session.tenant_id)

@@ -68,6 +68,11 @@ async def _index(
     await fill(settings, paths, tally, terminal)
     async with open_session(settings) as session:
         await find_gone(session, paths, gone, prune=prune)
+        if stale := await session.stale():
+            terminal.note(
+                f"{counted(stale, 'drawing has', 'drawings have')} fingerprints of another version,"
+                " which searches leave out: dedup2d rebuild makes them anew"
+            )
 
 
 async def fill(

@@ -46,6 +46,7 @@ _COMMANDS = {
     "compare": _Command("dedup2d.cli.compare:compare", "OLD NEW", "Compare two drawings, show what changed."),
     "drawings": _Command("dedup2d.cli.drawings:drawings", "", "List the drawings in the index."),
     "remove": _Command("dedup2d.cli.drawings:remove", "ID...", "Remove drawings from the index."),
+    "rebuild": _Command("dedup2d.cli.drawings:rebuild", "", "Make all fingerprints of the index anew."),
     "samples": _Command("dedup2d.cli.samples:samples", "DIRECTORY", "Generate drawings to try things on."),
 }
 _SUMMARIES_OF_ADAPTERS = {"serve": "Start the service, with samples if you like."}

@@ -142,6 +142,9 @@ class _Scan:
         await fill(self.settings, [self.folder], self.tally, self.terminal, directory=self.directory)
         async with open_session(self.settings, directory=self.directory) as session:
             await find_gone(session, [self.folder], Gone(), prune=True)
+            if await session.stale():
+                self.terminal.note("making fingerprints of another version anew ...")
+                await session.vision.rebuild(session.tenant_id)
             scanner = Scanner(
                 session=session,
                 params=self.params,

@@ -70,6 +70,10 @@ class Session:
             raise EmptyIndexError(self.settings.data_dir)
         return total
 
+    async def stale(self) -> int:
+        """Return how many drawings, of any tenant, another version of the engine made fingerprints of."""
+        return int((await self.vision.health()).details.get("drawings_to_rebuild", 0))
+
 
 def _kind(path: Path) -> int:
     try:
