@@ -425,6 +425,18 @@ async def test_a_rebuild_survives_a_picture_that_kills(
     assert "1 are damaged" in rebuilt.message
 
 
+async def test_an_upgrade_under_a_running_process_is_told(
+    vision: EmbeddedVision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an upgrade without a restart, new children would fill the index with what is never found."""
+    monkeypatch.setattr(embedded, "FINGERPRINT_VERSION", -1)
+    with pytest.raises(InternalError, match="restart"):
+        await add(vision, 1)
+    with pytest.raises(InternalError, match="restart"):
+        await find(vision, 1)
+    assert (await vision.drawings("tenant")).total == 0
+
+
 async def test_a_slow_file_is_given_up(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that hangs its reader would hang the search."""
     monkeypatch.setattr(embedded, "extract", hang)

@@ -21,8 +21,15 @@ import anyio.to_thread
 from dedup2d.children import Children
 from dedup2d.engine.catalogue import Catalogue
 from dedup2d.engine.extract import Likeness, compare_likenesses, extract, refingerprint
+from dedup2d.engine.fingerprint import FINGERPRINT_VERSION
 from dedup2d.engine.records import FileRecord, KnownFile, SheetRecord, StoredSheet
-from dedup2d.errors import Dedup2DError, DrawingNotFoundError, InvalidParameterError, UnreadableDrawingError
+from dedup2d.errors import (
+    Dedup2DError,
+    DrawingNotFoundError,
+    InternalError,
+    InvalidParameterError,
+    UnreadableDrawingError,
+)
 from dedup2d.paging import check_limit
 from dedup2d.protocols import Progress
 from dedup2d.readers import ReadLimits
@@ -347,7 +354,7 @@ class EmbeddedVision:
 
     async def _read(self, file: DrawingFile, *, first: int | None = None) -> tuple[SheetRecord, ...]:
         async with _local(file) as path:
-            return await self._children.call(
+            sheets = await self._children.call(
                 extract,
                 str(path),
                 file.name,
@@ -356,6 +363,10 @@ class EmbeddedVision:
                 seconds=self._limits.max_seconds,
                 name=file.name,
             )
+        if any(sheet.fingerprint_version != FINGERPRINT_VERSION for sheet in sheets):
+            # Children that start after an upgrade run the new program: mixed, nothing is found.
+            raise InternalError("dedup2d was upgraded while it ran: restart it")
+        return sheets
 
 
 @asynccontextmanager
