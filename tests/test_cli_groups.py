@@ -81,6 +81,18 @@ def test_many_copies_do_not_outvote_a_link() -> None:
     assert Relation.REVISION is groups[0].kind
 
 
+def test_a_copy_of_a_member_is_told_as_its_copy() -> None:
+    """If this fails, two files with the same bytes look like two separate revisions."""
+    drawings = [drawing("a"), drawing("b", "same"), drawing("bcopy", "same")]
+
+    (group,) = find_groups(drawings, [link("a", "b", Relation.REVISION, 0.9)])
+
+    assert [(one.drawing.drawing_id, one.relation, one.other.drawing_id) for one in group.members] == [
+        ("b", Relation.REVISION, "a"),
+        ("bcopy", Relation.EXACT, "b"),
+    ]
+
+
 def test_a_member_that_is_not_linked_to_the_reference_says_whom_it_is_like() -> None:
     """If this fails, a report claims a similarity that nobody measured."""
     links = [link("a", "b"), link("b", "c", similarity=0.97)]

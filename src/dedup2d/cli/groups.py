@@ -43,7 +43,7 @@ class Member:
 
 @frozen(kw_only=True)
 class Group:
-    """Drawings that belong together: a reference, and the others from near to far."""
+    """Drawings that belong together: a reference, the others from near to far, copies behind their first."""
 
     reference: Drawing
     members: tuple[Member, ...]
@@ -148,28 +148,21 @@ class _Links:
 
 def _group(group: list[Drawing], copies_of: Mapping[str, list[Drawing]], links: _Links) -> Group:
     reference = min(group, key=lambda one: (-links.closeness(one, group), _place(one)))
-    members = [_copy(one, reference) for one in copies_of[reference.drawing_id][1:]]
-    for drawing in group:
-        if drawing is not reference:
-            members += _related(drawing, reference, group, copies_of, links)
-    members.sort(key=lambda member: (_ORDER[member.relation], -member.similarity, _place(member.drawing)))
+    others = [_related(one, reference, group, links) for one in group if one is not reference]
+    others.sort(key=lambda member: (_ORDER[member.relation], -member.similarity, _place(member.drawing)))
+    members = _copies_among(copies_of[reference.drawing_id])
+    for member in others:
+        members += [member, *_copies_among(copies_of[member.drawing.drawing_id])]
     return Group(reference=reference, members=tuple(members))
 
 
-def _copy(drawing: Drawing, of: Drawing) -> Member:
-    return Member(drawing=drawing, relation=Relation.EXACT, similarity=1.0, other=of)
-
-
-def _related(
-    drawing: Drawing,
-    reference: Drawing,
-    group: Sequence[Drawing],
-    copies_of: Mapping[str, list[Drawing]],
-    links: _Links,
-) -> list[Member]:
+def _related(drawing: Drawing, reference: Drawing, group: Sequence[Drawing], links: _Links) -> Member:
     direct = links.between(drawing, reference)
     other, link = (reference, direct) if direct else links.nearest(drawing, group)
-    return [
-        Member(drawing=one, relation=link.relation, similarity=link.similarity, other=other)
-        for one in copies_of[drawing.drawing_id]
-    ]
+    return Member(drawing=drawing, relation=link.relation, similarity=link.similarity, other=other)
+
+
+def _copies_among(same: Sequence[Drawing]) -> list[Member]:
+    """Return the copies of the first drawing of *same*."""
+    first, *others = same
+    return [Member(drawing=one, relation=Relation.EXACT, similarity=1.0, other=first) for one in others]

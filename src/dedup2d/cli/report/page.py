@@ -33,6 +33,8 @@ _KINDS = {
     Relation.SIMILAR: ("similar", "alike"),
 }
 
+_COMPARED = '<div class="soft">the others are compared with this one</div>'
+
 
 @frozen(kw_only=True)
 class Budget:
@@ -102,10 +104,11 @@ async def _groups(out: TextIO, report: Report, pictures: Pictures, advance: Call
     left = report.budget.picture_bytes
     for number, group in enumerate(report.groups[: report.budget.groups], 1):
         shown = group.members[: report.budget.members]
-        images = _Images(folder=report.folder, drawings={}, differences={})
+        images = _Images(folder=report.folder, reference=group.reference, drawings={}, differences={})
         if left > 0:
             images = _Images(
                 folder=report.folder,
+                reference=group.reference,
                 drawings=await pictures.drawings([group.reference, *(one.drawing for one in shown)]),
                 differences=await pictures.differences(group.reference, shown),
             )
@@ -195,9 +198,10 @@ def _filters(groups: Sequence[Group]) -> str:
 
 @frozen(kw_only=True)
 class _Images:
-    """The pictures of one group by `drawing_id`, and the folder that names are relative to."""
+    """The pictures of one group by `drawing_id`, and what its drawings are told relative to."""
 
     folder: str
+    reference: Drawing
     drawings: Mapping[str, bytes]
     differences: Mapping[str, bytes]
 
@@ -241,14 +245,16 @@ def _sheet(drawing: Drawing, member: Member | None, images: _Images) -> str:
         f'<article class="sheet{"" if member else " first"}"><div class="views">{"".join(views)}</div>'
         f'<div><div class="name">{_text(last)}</div>'
         f'<div class="where">{_text(" · ".join(filter(None, [first, *details])))}</div></div>'
-        f"{_relation(member) if member else '<div class=soft>compared with the others</div>'}</article>"
+        f"{_relation(member, images) if member else _COMPARED}</article>"
     )
 
 
-def _relation(member: Member) -> str:
+def _relation(member: Member, images: _Images) -> str:
+    other = below(images.folder, member.other)
+    of = "" if member.other is images.reference else f'<div class="where">to {_text(other)}</div>'
     return (
         f'<div class="measure"><span class="badge {member.relation}">{member.relation}</span>'
-        f'<meter min="0" max="1" value="{member.similarity:.3f}"></meter>{member.similarity:.3f}</div>'
+        f'<meter min="0" max="1" value="{member.similarity:.3f}"></meter>{member.similarity:.3f}</div>{of}'
     )
 
 
