@@ -8,13 +8,15 @@ From evidence to similarity, verdict and relation: one rule for all drawings.
 | mirrored | as revision or partial, but one is seen in a mirror | 0.80 to 0.94 |
 | partial | one sheet lies partly off the other, and the other confirms what lies on it | 0.80 to 0.94 |
 | revision | both lie on each other and confirm most, but something is left over | 0.80 to 0.94 |
-| variant | both lie on each other and confirm about half, as parts of one family do | 0.60 to 0.80 |
+| variant | both lie on each other and confirm about half, as parts of one family do | 0.70 to 0.78 |
 | similar | none of these | below 0.80; by fingerprints alone up to 0.94 |
 
 1.0 without the same bytes needs every line confirmed both ways.
 """
 
 from __future__ import annotations
+
+import math
 
 from attrs import frozen
 
@@ -131,10 +133,11 @@ def _changed(evidence: Evidence) -> tuple[Relation, float]:
         if evidence.inliers >= _LEAST_INLIERS and part > 0.4 and both > 0.3:
             return Relation.PARTIAL, strength
         return Relation.SIMILAR, min(both, part)
-    strength = min(both, query.spread, other.spread)
-    if strength >= 0.7:
+    # the geometric mean: where something was only added or only lost, one side is confirmed as a whole
+    strength = math.sqrt(min(_confirmed(query), query.spread) * min(_confirmed(other), other.spread))
+    if strength >= 0.6:
         return Relation.REVISION, strength
-    return (Relation.VARIANT if strength >= 0.4 else Relation.SIMILAR), strength
+    return (Relation.VARIANT if strength >= 0.35 else Relation.SIMILAR), strength
 
 
 def _confirmed(side: Side) -> float:
@@ -146,7 +149,7 @@ def _similarity(relation: Relation, strength: float) -> float:
     if relation in (Relation.REVISION, Relation.PARTIAL, Relation.MIRRORED):
         return min(_MOST_CHANGED, 0.80 + 0.15 * strength)
     if relation is Relation.VARIANT:
-        return 0.60 + 0.28 * strength
+        return 0.60 + 0.30 * strength
     return min(0.79, strength)
 
 

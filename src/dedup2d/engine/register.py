@@ -7,7 +7,7 @@ import numpy.typing as npt
 from attrs import frozen
 
 from dedup2d.engine.features import Features, mirrored_codes
-from dedup2d.engine.geometry import Matrix, Points, apply, box_poses, inverted, is_sane
+from dedup2d.engine.geometry import Matrix, Points, apply, box_poses, inverted, is_mirrored, is_sane
 from dedup2d.engine.prepared import Prepared
 
 __all__ = ["Registration", "Support", "register", "support"]
@@ -45,6 +45,11 @@ class Registration:
     support: Support
     inliers: int
 
+    @property
+    def worth(self) -> float:
+        """Its score; a symmetric drawing agrees mirrored too, and is then not called so."""
+        return self.support.score - (0.02 if is_mirrored(self.matrix) else 0.0)
+
 
 def register(query: Prepared, other: Prepared) -> Registration | None:
     """Best placement of `query` on `other`, or None where one of them has no ink."""
@@ -62,7 +67,7 @@ def register(query: Prepared, other: Prepared) -> Registration | None:
             if not is_sane(placed, side):
                 continue
             found = Registration(matrix=placed, support=support(query, other, placed), inliers=inliers)
-            if best is None or found.support.score > best.support.score + 1e-3:
+            if best is None or found.worth > best.worth + 1e-3:
                 best = found
     return best
 
