@@ -6,9 +6,10 @@ its mirror image, in tables keyed by parts of the code (locality-sensitive hashi
 Motwani, 1998), weighs what it finds by how rare it is in this index, and counts what agrees on one
 turn, scale and place (Jegou et al., "Hamming embedding and weak geometric consistency", 2008).
 
-Memory: about 11 kB a drawing with 300 features (1.1 GB at 100,000). Time of a query: the hashes
-grow with the drawings (about 20 ms at 100,000), the look-ups with the entries under the
-query's keys, of which at most `_MOST_ENTRIES` per key are read.
+Memory: up to 20 kB a drawing (50 bytes for each of at most 400 features; 2 GB at 100,000 drawings). Time of a
+query: comparing hashes grows with the drawings (about 20 ms at 100,000), looking up features with the
+entries under the query's keys; keys with more than 2,000 entries say nothing and are passed over, which
+bounds it.
 """
 
 from __future__ import annotations

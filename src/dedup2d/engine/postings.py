@@ -11,11 +11,16 @@ from dedup2d.engine.features import Features
 __all__ = ["Hits", "Postings", "taken"]
 
 _TABLES = 6  # keys of 16 bits, each from another part of the code
-_FARTHEST = 60  # bits of 256
+_FARTHEST = 30  # bits of the 128 kept here
 _MOST_ENTRIES = 2000  # per key: what more features share says nothing
+# packed to 26 bytes: half the code (the other half tells mirrored features, which queries bring), place and
+# angle as stored fingerprints have them
 _ENTRY = np.dtype(
-    [("slot", "i4"), ("x", "f4"), ("y", "f4"), ("angle", "f4"), ("size", "f4"), ("code", "u8", (4,))]
+    [("slot", "<i4"), ("x", "<u2"), ("y", "<u2"), ("angle", "u1"), ("size", "u1"), ("code", "<u8", (2,))]
 )
+_PLACE = np.float32(8)  # steps per pixel
+_ANGLE = np.float32(128 / np.pi)  # steps per radian
+_SIZE = np.float32(24)  # steps per doubling
 
 
 @frozen(eq=False)
@@ -64,9 +69,9 @@ class _Segment:
         return Hits(
             query=query[good],
             slot=entries["slot"].copy(),
-            place=entries["x"] + 1j * entries["y"],
-            angle=entries["angle"].copy(),
-            size=entries["size"].copy(),
+            place=((entries["x"] + 1j * entries["y"].astype(np.float32)) / _PLACE).astype(np.complex64),
+            angle=(entries["angle"] / _ANGLE).astype(np.float32),
+            size=np.exp2(entries["size"] / _SIZE).astype(np.float32),
             distance=distance[good].astype(np.float32),
         )
 
@@ -98,9 +103,11 @@ class Postings:
     def add(self, slot: int, features: Features) -> None:
         entries = np.empty(len(features), _ENTRY)
         entries["slot"] = slot
-        entries["x"], entries["y"] = features.places[:, 0], features.places[:, 1]
-        entries["angle"], entries["size"] = features.angles, features.sizes
-        entries["code"] = np.ascontiguousarray(features.codes).view(np.uint64)
+        places = np.clip(np.round(features.places * _PLACE), 0, 65535)
+        entries["x"], entries["y"] = places[:, 0], places[:, 1]
+        entries["angle"] = np.round(features.angles * _ANGLE).astype(np.int64) % 256
+        entries["size"] = np.clip(np.round(np.log2(np.maximum(features.sizes, 1)) * _SIZE), 0, 255)
+        entries["code"] = _halves(features.codes)
         self._fresh.append(entries)
         self._small = None
 
@@ -117,9 +124,9 @@ class Postings:
 
     def near(self, codes: npt.NDArray[np.uint8]) -> Hits:
         """The stored features near each of `codes` (N, 32)."""
-        whole = codes.view(np.uint64)
-        keys = _keys(whole)
-        hits = _joined([segment.near(keys, whole) for segment in self._segments()])
+        halves = _halves(codes)
+        keys = _keys(halves)
+        hits = _joined([segment.near(keys, halves) for segment in self._segments()])
         if not self._dead:
             return hits
         return taken(hits, ~np.isin(hits.slot, list(self._dead)))
@@ -136,9 +143,14 @@ class Postings:
         return [self._large] if self._small is None else [self._large, self._small]
 
 
+def _halves(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """First halves (N, 2) of codes (N, 32)."""
+    return np.ascontiguousarray(codes[:, :16]).view(np.uint64)
+
+
 def _keys(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
-    """Keys (N, `_TABLES`): 16-bit words of the code."""
-    words = np.ascontiguousarray(codes).view(np.uint16).reshape(len(codes), 16)
+    """Keys (N, `_TABLES`): 16-bit words of the halves."""
+    words = np.ascontiguousarray(codes).view(np.uint16).reshape(len(codes), 8)
     return np.ascontiguousarray(words[:, :_TABLES])
 
 

@@ -31,7 +31,7 @@ def agreement(
     """
     if not len(hits.slot):
         return []
-    weight = _rarity(hits, len(query), drawings) * np.exp(-((hits.distance / 45.0) ** 2))
+    weight = _rarity(hits, len(query), drawings) * np.exp(-((hits.distance / 23.0) ** 2))
     hits, weight = _heaviest(hits, weight, _MOST_SLOTS)
     linear = _linear(hits, query, mirrored=mirrored)
     hits, weight, linear = _alike(hits, weight, linear)
