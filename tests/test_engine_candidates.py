@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dedup2d.engine import postings
 from dedup2d.engine.candidates import Candidates
 from dedup2d.engine.fingerprint import Fingerprint, fingerprint
 from tests.engine_sheets import part, template
@@ -122,6 +123,20 @@ def test_many_removals_keep_the_index_small() -> None:
     assert len(made._keys) < 130
 
     assert [one.key for one in made.query(PRINTS[1], limit=1)] == [1]
+
+
+def test_longer_keys_of_a_large_index_still_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that outgrew its keys would lose drawings, or answer by the order of adding."""
+    monkeypatch.setattr(postings, "_ROOMY", 400)
+    forward, backward = filled(list(PRINTS)), filled(list(PRINTS)[::-1])
+    backward.query(PRINTS[0], limit=1)
+    backward.add(1000, PRINTS[3])
+    backward.remove(1000)
+
+    assert forward._postings._bits() > 16
+    assert all(forward.query(PRINTS[seed], limit=1)[0].key == seed for seed in PRINTS)
+    assert all(one.l2 > 0.8 for one in (forward.query(PRINTS[seed], limit=1)[0] for seed in PRINTS))
+    assert forward.query(PRINTS[5], limit=20) == backward.query(PRINTS[5], limit=20)
 
 
 def test_limit_is_checked(index: Candidates) -> None:
