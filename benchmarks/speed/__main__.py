@@ -41,16 +41,14 @@ def main() -> None:
     stated = {"corpus": corpus.name, **conditions()}
     entries = list(corpus.entries.values())
     place = options.work / "index"
-    if place.exists():
-        raise SystemExit(
-            f"{place} is there already: indexing is measured into an empty one; give another --work"
-        )
-    indexed = _indexing(place, entries, options.processes)
-    _note(options.work, stated, [indexed])
+    if place.exists() and not options.searches_only:
+        raise SystemExit(f"{place} is there already: give another --work, or --searches-only to keep it")
+    results = [] if options.searches_only else [_indexing(place, entries, options.processes)]
+    _note(options.work, stated, results)
     rng = random.Random(1)
     sheets = balanced([entry for entry in entries if entry.quality == "real"], options.queries, rng)
-    searched = _searching(place, sheets, options.processes)
-    _note(options.work, stated, [indexed, *searched])
+    results += _searching(place, sheets, options.processes)
+    _note(options.work, stated, results)
     print((options.work / "speed.md").read_text())
 
 
@@ -91,8 +89,10 @@ def _searching(place: Path, sheets: Sequence[Entry], processes: int) -> list[dic
     ]
     results = []
     for mode in Mode:
+        cpu = _cpu_seconds()
         with MemoryMeter() as memory:
             first, times, read = anyio.run(_ask, place, queries, mode, processes)
+        burnt = _cpu_seconds() - cpu
         results.append(
             {
                 "step": f"search, {mode}, {len(times)} queries one by one",
@@ -100,6 +100,7 @@ def _searching(place: Path, sheets: Sequence[Entry], processes: int) -> list[dic
                 "p50 s": times[len(times) // 2],
                 "p95 s": times[int(len(times) * 0.95)],
                 "of it reading the query, p50 s": read[len(read) // 2],
+                "CPU seconds per search, making the query and starting included": burnt / len(queries),
                 **_memory(memory),
             }
         )
@@ -150,6 +151,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("build/speed"), help="index and reports")
     parser.add_argument("--queries", type=int, default=20, help=f"sheets, each asked {len(TRANSFORMS)} times")
     parser.add_argument("--parts", type=int, default=20, help="parts generated where no corpus is given")
+    parser.add_argument("--searches-only", action="store_true", help="search the index that is there")
     parser.add_argument("--processes", type=int, default=2, help="child processes")
     return parser.parse_args()
 
