@@ -71,7 +71,7 @@ class Query:
 
 def plan(corpus: Corpus, indexed: set[str], *, queries: int, pairs: int, seed: int) -> list[Query]:
     """Choose the queries: *queries* sheets for each transform, *pairs* of each kind of pair."""
-    return [*_made(corpus, indexed, queries, seed), *_paired(corpus, indexed, pairs, seed)]
+    return [*_paired(corpus, indexed, pairs, seed), *_made(corpus, indexed, queries, seed)]
 
 
 def _made(corpus: Corpus, indexed: set[str], count: int, seed: int) -> Iterator[Query]:
