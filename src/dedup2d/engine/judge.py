@@ -30,7 +30,7 @@ __all__ = ["Judgement", "judge"]
 _SAME = 0.97  # least share of ink that both sides of `identical` confirm
 _MOST_CHANGED = 0.94  # similarity of what is not the same
 _ON_EACH_OTHER = 0.85  # overlap from which two sheets count as whole sheets, not parts
-_LEAST_INLIERS = 5
+_LEAST_INLIERS, _MANY_INLIERS = 5, 12
 
 
 @frozen(kw_only=True)
@@ -127,12 +127,7 @@ def _changed(evidence: Evidence) -> tuple[Relation, float]:
     query, other = evidence.query, evidence.other
     both = min(_confirmed(query), _confirmed(other))
     if min(query.overlap, other.overlap) < _ON_EACH_OTHER:
-        # by place as well as by ink: a long frame that only one of them has is no contradiction
-        part = max(max(side.covered, side.spread) - side.chance for side in (query, other))
-        strength = min(1.0, part / 0.8) * min(1.0, both / 0.7)
-        if evidence.inliers >= _LEAST_INLIERS and part > 0.4 and both > 0.3:
-            return Relation.PARTIAL, strength
-        return Relation.SIMILAR, min(both, part)
+        return _part(evidence, both)
     # the geometric mean: where something was only added or only lost, one side is confirmed as a whole
     strength = math.sqrt(min(_confirmed(query), query.spread) * min(_confirmed(other), other.spread))
     if strength >= 0.6:
@@ -140,9 +135,26 @@ def _changed(evidence: Evidence) -> tuple[Relation, float]:
     return (Relation.VARIANT if strength >= 0.35 else Relation.SIMILAR), strength
 
 
+def _part(evidence: Evidence, both: float) -> tuple[Relation, float]:
+    """As `_changed`, for sheets of which one lies partly off the other."""
+    # by place as well as by ink: a long frame that only one of them has is no contradiction
+    part = max(_beyond(max(side.covered, side.spread), side) for side in (evidence.query, evidence.other))
+    strength = min(1.0, part / 0.8) * min(1.0, both / 0.7)
+    plain = evidence.inliers >= _LEAST_INLIERS and part > 0.4 and both > 0.3
+    # a scan may have lost most pale lines; then features that lie right must say it
+    faded = evidence.inliers >= _MANY_INLIERS and part > 0.15 and both > 0.15
+    if plain or faded:
+        return Relation.PARTIAL, strength
+    return Relation.SIMILAR, min(both, part)
+
+
 def _confirmed(side: Side) -> float:
     """Share of the overlapping ink that agrees beyond chance."""
-    return max(0.0, (side.agreed - side.chance) / max(1 - side.chance, 1e-6))
+    return _beyond(side.agreed, side)
+
+
+def _beyond(share: float, side: Side) -> float:
+    return max(0.0, (share - side.chance) / max(1 - side.chance, 1e-6))
 
 
 def _similarity(relation: Relation, strength: float) -> float:
