@@ -68,9 +68,10 @@ class Hit:
     exact: bool
 
     @property
-    def rank(self) -> tuple[float, float, int, int]:
-        """Order of matches, best first."""
-        return -self.judgement.similarity, -self.judgement.confidence, self.sheet.page, self.key
+    def rank(self) -> tuple[float, bool, float, int, int]:
+        """Order of matches, best first; the very same file comes before what only looks the same."""
+        judged = self.judgement
+        return -judged.similarity, not self.exact, -judged.confidence, self.sheet.page, self.key
 
 
 @frozen(kw_only=True)
