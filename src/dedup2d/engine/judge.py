@@ -137,8 +137,8 @@ def _changed(evidence: Evidence) -> tuple[Relation, float]:
 
 def _part(evidence: Evidence, both: float) -> tuple[Relation, float]:
     """As `_changed`, for sheets of which one lies partly off the other."""
-    # by place as well as by ink: a long frame that only one of them has is no contradiction
-    part = max(_beyond(max(side.covered, side.spread), side) for side in (evidence.query, evidence.other))
+    # by place and off the rim: frames neither make a part nor speak against one
+    part = max(_beyond(side.spread, side) for side in (evidence.query, evidence.other))
     strength = min(1.0, part / 0.8) * min(1.0, both / 0.7)
     plain = evidence.inliers >= _LEAST_INLIERS and part > 0.4 and both > 0.3
     # a scan may have lost most pale lines; then features that lie right must say it
