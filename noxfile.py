@@ -13,6 +13,7 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 TEST_TOOLS = nox.project.dependency_groups(PROJECT, "test")
+PARALLEL = ("-n", "auto", "--dist", "worksteal")
 LINT_TOOLS = nox.project.dependency_groups(PROJECT, "lint")
 
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
@@ -50,9 +51,9 @@ def tests(session: nox.Session) -> None:
     session.install(*TEST_TOOLS, "-e", ".[all]")
     if session.python == PYTHONS[0]:
         session.run("coverage", "erase")
-        session.run("coverage", "run", "-m", "pytest", *session.posargs)
+        session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
     else:
-        session.run("pytest", *session.posargs)
+        session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
