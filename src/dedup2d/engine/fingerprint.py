@@ -32,7 +32,7 @@ class Fingerprint:
 
     `width`, `height`: pixels of the ink picture. `box`: (x, y, width, height) of its ink. `hash`: L1
     hash (32 bytes). `information`: 0 (blank or frame only, then L1 has no say) to 1.
-    `features`: see `Features`. At most 12 kB stored.
+    `features`: see `Features`. At most 15.3 kB stored.
     """
 
     width: int

@@ -26,7 +26,6 @@ POSES: tuple[tuple[bool, int], ...] = tuple(
 """(mirrored, quarter turns counter-clockwise), in this order, of each row of `pose_hashes`."""
 
 _SIDE = 64
-_ORDERS = 17  # orders 0..16; order pairs beyond the constant, kept by a symmetric choice below
 
 
 @cache

@@ -60,11 +60,6 @@ class Prepared:
         return points[np.argpartition(key, _SAMPLE)[:_SAMPLE]]
 
     @cached_property
-    def line_width(self) -> float:
-        """Typical line width in pixels."""
-        return float(np.clip(np.count_nonzero(self.ink) / max(1, len(self.points)), 1.0, 12.0))
-
-    @cached_property
     def field(self) -> npt.NDArray[np.float32]:
         """Coarse picture (h, w, 3): distance to the nearest ink, and its slope along x and y."""
         size = (max(1, round(self.width * self.coarse)), max(1, round(self.height * self.coarse)))
