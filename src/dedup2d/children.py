@@ -131,7 +131,7 @@ class Children:
             raise UnreadableDrawingError(
                 name,
                 f"it took longer than {seconds:g} s, the limit of seconds:"
-                " simplify the drawing or raise the limit",
+                " simplify the drawing or raise DEDUP2D_READ_MAX_SECONDS",
             ) from None
         except _GONE:
             raise UnreadableDrawingError(name, await self._cause_of_death(child)) from None

@@ -65,7 +65,7 @@ def _layouts(document: Drawing, source: Source) -> list[Layout]:
         raise UnreadableDrawingError(
             source.name,
             f"it has {len(unique):,} layouts, above the limit of {limit:,} pages:"
-            " split it or raise the limit",
+            " split it or raise DEDUP2D_READ_MAX_ENTITIES",
         )
     return unique
 

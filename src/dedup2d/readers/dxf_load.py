@@ -88,7 +88,7 @@ def _check_expansion(file: BinaryIO, source: Source) -> None:
                     raise ImageTooLargeError(
                         source.name,
                         f"it expands to more than the limit of {limit:,} expanded bytes:"
-                        " send a smaller drawing or raise the limit",
+                        " send a smaller drawing",
                     )
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise UnreadableDrawingError(source.name, "the gzip is damaged or incomplete") from None

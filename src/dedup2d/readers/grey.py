@@ -26,7 +26,7 @@ def check_pixels(name: str, width: int, height: int, limit: int) -> None:
         raise ImageTooLargeError(
             name,
             f"its picture of {width:,} x {height:,} pixels is above the limit of {limit:,} pixels:"
-            " send it at a lower resolution or raise the limit",
+            " send it at a lower resolution or raise DEDUP2D_READ_MAX_PIXELS",
         )
 
 

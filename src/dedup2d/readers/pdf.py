@@ -30,7 +30,7 @@ def sheets(source: Source) -> Iterator[Sheet]:
             raise UnreadableDrawingError(
                 source.name,
                 f"it has {len(document):,} pages, above the limit of {limit:,} pages:"
-                " split it or raise the limit",
+                " split it or raise DEDUP2D_READ_MAX_PAGES",
             )
         for index in range(len(document)):
             yield _sheet(document, index, source)

@@ -61,7 +61,8 @@ def _frames(image: TiffImagePlugin.TiffImageFile, source: Source) -> range:
     except EOFError:
         return range(count)
     raise UnreadableDrawingError(
-        source.name, f"it has more pages than the limit of {limit:,} pages: split it or raise the limit"
+        source.name,
+        f"it has more pages than the limit of {limit:,} pages: split it or raise DEDUP2D_READ_MAX_PAGES",
     )
 
 

@@ -101,7 +101,7 @@ def _too_many(name: str, limits: ReadLimits) -> UnreadableDrawingError:
     return UnreadableDrawingError(
         name,
         f"with all uses taken apart it has more elements than the limit of {limits.max_entities:,} entities:"
-        " simplify it or raise the limit",
+        " simplify it or raise DEDUP2D_READ_MAX_ENTITIES",
     )
 
 

@@ -142,7 +142,7 @@ def too_many_entities(name: str, limit: int) -> UnreadableDrawingError:
     return UnreadableDrawingError(
         name,
         f"with all blocks and hatches taken apart it has more entities than the limit of {limit:,} entities:"
-        " split it or raise the limit",
+        " split it or raise DEDUP2D_READ_MAX_ENTITIES",
     )
 
 
