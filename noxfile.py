@@ -12,7 +12,7 @@ import nox
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
-TEST_TOOLS = nox.project.dependency_groups(PROJECT, "test")
+TEST_TOOLS = nox.project.dependency_groups(PROJECT, "test", "bench")
 PARALLEL = ("-n", "auto", "--dist", "worksteal")
 LINT_TOOLS = nox.project.dependency_groups(PROJECT, "lint")
 
