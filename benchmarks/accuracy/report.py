@@ -26,7 +26,7 @@ _PAIRS = """\
 ### Pairs as they occur
 
 The second drawing of each pair was searched for; what was said of the first. `not reported`: below the
-similarity of 0.80 that an answer needs by default.
+similarity of 0.80 that an answer needs by default; `farther`: than the hash's threshold.
 """
 
 Scores = dict[str, dict[str, Score]]

@@ -121,7 +121,7 @@ def _pair_score(answers: Sequence[Answer]) -> PairScore:
             continue
         found += hit in answer.hits[:10]
         verdict = hit.verdict if hit.verdict != "similar" or hit.score >= REPORTED else "not reported"
-        verdicts[verdict or "over the threshold"] += 1
+        verdicts[verdict or "farther"] += 1
         if hit.relation and verdict != "not reported":
             relations[hit.relation] += 1
     return PairScore(pairs=len(answers), found=found, verdicts=verdicts, relations=relations)
