@@ -164,7 +164,7 @@ def html_with_svg(directory: Path) -> Path:
 
 
 def gzipped_text(directory: Path) -> Path:
-    return write(directory, "notes.dxf.gz", gzip.compress(b"no drawing at all\n" * 50))
+    return write(directory, "notes.dxf.gz", gzip.compress(b"no drawing at all\n" * 50, mtime=0))
 
 
 # --- cut short -----------------------------------------------------------------------------

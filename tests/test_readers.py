@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import ezdwg
 import ezdxf
 import numpy as np
 import pytest
@@ -49,6 +50,9 @@ def ink_box(raster: np.ndarray) -> tuple[int, int, int, int]:
 # --- what a file is ------------------------------------------------------------------------
 
 
+GZIPPED_DXF = gzip.compress(hostile.dxf_text("").encode(), mtime=0)
+
+
 @pytest.mark.parametrize(
     ("data", "found"),
     [
@@ -59,7 +63,7 @@ def ink_box(raster: np.ndarray) -> tuple[int, int, int, int]:
         (b"\n junk \n" + hostile.pdf(), "pdf"),
         (hostile.dxf_text("").encode(), "dxf"),
         (b"999\nmade by hand\n  0\r\nSECTION\r\n", "dxf"),
-        (gzip.compress(hostile.dxf_text("").encode()), "dxf"),
+        (GZIPPED_DXF, "dxf"),
         (b"AutoCAD Binary DXF\r\n\x1a\x00", "dxf"),
         (b"AC1032\x00\x00", "dwg"),
         (hostile.SVG.format("").encode(), "svg"),
@@ -80,8 +84,8 @@ def test_formats_are_told_by_content(data: bytes, found: str) -> None:
         (b"ISO-10303-21;", "STEP"),
         (b"hello", "plain text"),
         (b"\x1f\x8b\x08rubbish", "damaged gzip"),
-        (gzip.compress(b"hello"), "gzip of something other than a DXF"),
-        (gzip.compress(gzip.compress(hostile.dxf_text("").encode())), "gzip of something other than a DXF"),
+        (gzip.compress(b"hello", mtime=0), "gzip of something other than a DXF"),
+        (gzip.compress(GZIPPED_DXF, mtime=0), "gzip of something other than a DXF"),
     ],
 )
 def test_other_formats_are_refused_by_what_they_are(data: bytes, words: str) -> None:
@@ -378,7 +382,6 @@ def test_missing_images_are_never_opened(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_dwg_is_drawn_like_the_dxf_that_it_was(tmp_path: Path) -> None:
     """If this fails, a part saved as DWG is not found by its DXF."""
-    ezdwg = pytest.importorskip("ezdwg", reason="it is what can write a DWG here")
     drawn = ezdwg.new()
     document = ezdxf.new("R2000")
     for space in (drawn.modelspace(), document.modelspace()):
@@ -392,7 +395,8 @@ def test_dwg_is_drawn_like_the_dxf_that_it_was(tmp_path: Path) -> None:
     assert dwg.format == "dwg"
     assert dwg.raster.shape == dxf.raster.shape
     assert (np.abs(dwg.raster.astype(int) - dxf.raster) > 60).mean() < 0.01
-    assert "may be missing" in " ".join(dwg.warnings)
+    # ezdwg, which reads where zumen cannot be had, does not say what it leaves out
+    assert ("may be missing" in " ".join(dwg.warnings)) is (sys.version_info < (3, 12))
 
 
 # --- SVG -----------------------------------------------------------------------------------
