@@ -26,6 +26,18 @@ def test_inverted_is_the_same() -> None:
     assert np.array_equal(clean(sheet), clean(255 - sheet))
 
 
+def test_ringing_of_strong_compression_is_no_ink() -> None:
+    """A copy sent as a small JPEG would be called a revision, for its blurs beside the lines."""
+    sheet = part(0)
+    small = cv2.resize(sheet, None, fx=0.45, fy=0.45, interpolation=cv2.INTER_AREA)
+    _, packed = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 35])
+    ringing = clean(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE))
+    beside = (ringing > 0) & (cv2.dilate(clean(small), np.ones((5, 5), np.uint8)) == 0)
+
+    assert beside.sum() < 0.002 * (ringing > 0).sum()
+    assert agreement(clean(small), ringing) > 0.97
+
+
 def test_shaded_noisy_scan_keeps_its_lines() -> None:
     """Thin lines of a scan in uneven light would be lost, or its shadow would become ink."""
     sheet = part(2)

@@ -19,6 +19,7 @@ Picture = npt.NDArray[np.uint8]
 INK_SIDE = 2000
 """Longest side of an ink picture, in pixels."""
 
+_RINGING = 0.125  # of the darkness of ink: what JPEG compression leaves on the paper within 8 pixels of it
 _SMALL = 8  # the background is estimated on a picture this much smaller
 
 
@@ -110,7 +111,21 @@ Mask = npt.NDArray[np.bool_]
 def _even_ink(darkness: Picture) -> tuple[Mask, Mask]:
     """Faint and clear ink on even paper: thin lines may be pale, areas may not (a tint is no ink)."""
     line = cv2.morphologyEx(darkness, cv2.MORPH_TOPHAT, np.ones((9, 9), np.uint8))
-    return (line > 16) | (darkness > 64), (line > 28) | (darkness > 64)
+    dark = darkness > 64
+    if not _rings(darkness, dark):
+        return (line > 16) | dark, (line > 28) | dark
+    rings = cv2.dilate(darkness, np.ones((17, 17), np.uint8)) * np.float32(_RINGING)
+    return (line > np.maximum(rings, 16)) | dark, (line > np.maximum(rings, 28)) | dark
+
+
+def _rings(darkness: Picture, dark: Mask) -> bool:
+    """Whether the paper beside dark ink is hardly ever plain, as after strong JPEG compression."""
+    ink = np.where(dark, 255, 0).astype(np.uint8)
+    beside = (cv2.dilate(ink, np.ones((15, 15), np.uint8)) > 0) & (
+        cv2.dilate(ink, np.ones((5, 5), np.uint8)) == 0
+    )
+    off = darkness[beside]
+    return bool(off.size and np.count_nonzero((off > 0) & (off < 16)) > 0.08 * off.size)
 
 
 def _noisy_ink(darkness: Picture) -> tuple[Mask, Mask]:
