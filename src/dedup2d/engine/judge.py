@@ -9,9 +9,11 @@ From evidence to similarity, verdict and relation: one rule for all drawings.
 | partial | one sheet lies partly off the other, and the other confirms what lies on it | 0.80 to 0.94 |
 | revision | both lie on each other and confirm most, but something is left over | 0.80 to 0.94 |
 | variant | both lie on each other and confirm about half, as parts of one family do | 0.70 to 0.78 |
-| similar | none of these | below 0.80; by fingerprints alone up to 0.94 |
+| similar | none of these | below 0.80; by fingerprints alone up to 0.86 |
 
-1.0 without the same bytes needs every line confirmed both ways.
+1.0 without the same bytes needs every line confirmed both ways. What is related but not the same is
+strictly ordered: 0.94 needs all that lies on each other confirmed, and all of it to do so, so that of the
+many drawings on one template the right one comes before its siblings.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from dedup2d.types import LevelScore, Relation, SearchParams, Transform, Verdict
 __all__ = ["Judgement", "judge"]
 
 _SAME = 0.97  # least share of ink that both sides of `identical` confirm
-_MOST_CHANGED = 0.94  # similarity of what is not the same
+_LEAST_CHANGED, _MOST_CHANGED = 0.80, 0.94  # similarity of what is clearly related but not the same
+_MOST_BY_FINGERPRINTS = 0.86  # similarity of what nothing but fingerprints speak for
 _ON_EACH_OTHER = 0.85  # overlap from which two sheets count as whole sheets, not parts
 _LEAST_INLIERS, _MANY_INLIERS = 5, 12
 
@@ -94,8 +97,7 @@ def _related(
     if same_bytes:
         return Relation.EXACT, 1.0, 1.0
     if evidence is None:
-        # hashes alone never say that two drawings are the same
-        score = min(_MOST_CHANGED, max(candidate.l1, candidate.l2))
+        score = _by_fingerprints(candidate)
         return Relation.SIMILAR, score, 0.5 * score
     whole = min(evidence.query.covered, evidence.other.covered)
     if _is_same(evidence, whole):
@@ -104,6 +106,15 @@ def _related(
     if is_mirrored(evidence.placement) and relation in (Relation.REVISION, Relation.PARTIAL):
         relation = Relation.MIRRORED
     return relation, _similarity(relation, strength), strength
+
+
+def _by_fingerprints(candidate: Candidate) -> float:
+    """Similarity of what was not verified: never the same, and below what verification confirms."""
+    better, worse = max(candidate.l1, candidate.l2), min(candidate.l1, candidate.l2)
+    if better < _LEAST_CHANGED:
+        return better
+    share = (better - _LEAST_CHANGED) / (1 - _LEAST_CHANGED)
+    return _LEAST_CHANGED + (_MOST_BY_FINGERPRINTS - _LEAST_CHANGED) * (0.8 * share + 0.2 * worse)
 
 
 def _is_same(evidence: Evidence, whole: float) -> bool:
@@ -139,7 +150,8 @@ def _part(evidence: Evidence, both: float) -> tuple[Relation, float]:
     """As `_changed`, for sheets of which one lies partly off the other."""
     # by place and off the rim: frames neither make a part nor speak against one
     part = max(_beyond(side.spread, side) for side in (evidence.query, evidence.other))
-    strength = min(1.0, part / 0.8) * min(1.0, both / 0.7)
+    # the less of a sheet lies on the other, the less their agreement says
+    strength = part * both * min(evidence.query.overlap, evidence.other.overlap) ** 0.25
     plain = evidence.inliers >= _LEAST_INLIERS and part > 0.4 and both > 0.3
     # a scan may have lost most pale lines; then features that lie right must say it
     faded = evidence.inliers >= _MANY_INLIERS and part > 0.15 and both > 0.15
@@ -159,7 +171,7 @@ def _beyond(share: float, side: Side) -> float:
 
 def _similarity(relation: Relation, strength: float) -> float:
     if relation in (Relation.REVISION, Relation.PARTIAL, Relation.MIRRORED):
-        return min(_MOST_CHANGED, 0.80 + 0.15 * strength)
+        return _LEAST_CHANGED + (_MOST_CHANGED - _LEAST_CHANGED) * strength
     if relation is Relation.VARIANT:
         return 0.60 + 0.30 * strength
     return min(0.79, strength)

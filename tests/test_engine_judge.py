@@ -1,0 +1,110 @@
+"""Judgement: which of several related drawings comes first."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+
+from dedup2d.engine.candidates import Candidate
+from dedup2d.engine.clean import clean
+from dedup2d.engine.fingerprint import fingerprint_ink
+from dedup2d.engine.judge import Judgement, judge
+from dedup2d.engine.prepared import Prepared
+from dedup2d.engine.verify import Evidence, Side, verify_prepared
+from dedup2d.types import Relation, SearchParams
+from tests.engine_sheets import part
+
+STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+MIRRORED = (-1.0, 0.0, 999.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def side(agreed: float, overlap: float = 1.0, spread: float | None = None) -> Side:
+    return Side(
+        size=2000,
+        covered=agreed * overlap,
+        overlap=overlap,
+        agreed=agreed,
+        chance=0.1,
+        spread=agreed if spread is None else spread,
+        lost=(),
+    )
+
+
+def found(query: Side, other: Side, matrix: tuple[float, ...] = STRAIGHT) -> Judgement:
+    evidence = Evidence(matrix=matrix, inliers=40, tolerance=2.0, query=query, other=other)
+    return judge(Candidate(key=1, l2=0.9), evidence, SearchParams(), same_bytes=False)
+
+
+def by_pictures(query: np.ndarray, other: np.ndarray) -> Judgement:
+    ready = []
+    for sheet in (query, other):
+        ink = clean(np.ascontiguousarray(sheet))
+        ready.append(Prepared(fingerprint_ink(ink), ink))
+    return judge(Candidate(key=1), verify_prepared(*ready), SearchParams(), same_bytes=False)
+
+
+@pytest.mark.parametrize(
+    ("relation", "overlap", "matrix"),
+    [
+        (Relation.REVISION, 1.0, STRAIGHT),
+        (Relation.PARTIAL, 0.5, STRAIGHT),
+        (Relation.MIRRORED, 1.0, MIRRORED),
+        (Relation.MIRRORED, 0.5, MIRRORED),
+    ],
+)
+def test_every_share_of_agreement_counts(
+    relation: Relation, overlap: float, matrix: tuple[float, ...]
+) -> None:
+    """Siblings on one template would tie with the drawing that was asked for, and chance would order them."""
+    judged = [
+        found(side(agreed, overlap), side(agreed), matrix) for agreed in (0.8, 0.85, 0.9, 0.93, 0.95, 0.96)
+    ]
+    scores = [one.similarity for one in judged]
+
+    assert {one.relation for one in judged} == {relation}
+    assert all(low + 0.001 < high for low, high in pairwise(scores))
+    assert min(scores) >= 0.80
+    assert max(scores) < 0.94
+
+
+def test_whole_sheet_comes_before_an_equal_part() -> None:
+    """A detail drawing on the same template would be listed before the drawing itself."""
+    whole = found(side(0.96), side(0.96))
+    part_of_it = found(side(0.99, overlap=0.3), side(0.99))
+
+    assert (whole.relation, part_of_it.relation) == (Relation.REVISION, Relation.PARTIAL)
+    assert whole.similarity > part_of_it.similarity
+
+
+def test_crop_finds_its_own_drawing_before_the_sibling() -> None:
+    """A photo of a part of a drawing would lead to another part of the family."""
+    own = part(1)
+    sibling = own.copy()
+    cv2.circle(sibling, (500, 350), 60, 0, 2, cv2.LINE_AA)
+    cv2.line(sibling, (200, 200), (420, 260), 0, 2, cv2.LINE_AA)
+    crop = own[100:700, 100:900]
+    right, wrong = by_pictures(crop, own), by_pictures(crop, sibling)
+
+    assert (right.relation, wrong.relation) == (Relation.PARTIAL, Relation.PARTIAL)
+    assert right.similarity > wrong.similarity + 0.002
+
+
+def test_what_was_not_verified_comes_after_a_clear_revision() -> None:
+    """The thirteenth candidate, which nobody looked at closely, would be listed before a real match."""
+    unseen = judge(Candidate(key=1, l1=1.0, l2=1.0), None, SearchParams(), same_bytes=False)
+
+    assert 0.80 <= unseen.similarity < found(side(0.8), side(0.8)).similarity
+
+
+def test_fingerprints_order_what_was_not_verified() -> None:
+    """In `fast` mode all drawings of a template would tie."""
+    levels = [(0.5, 0.0), (0.85, 0.0), (0.9, 0.0), (0.9, 0.5), (0.98, 0.5), (0.98, 0.98)]
+    scores = [
+        judge(Candidate(key=1, l1=low, l2=high), None, SearchParams(), same_bytes=False).similarity
+        for high, low in levels
+    ]
+
+    assert scores == sorted(set(scores))
