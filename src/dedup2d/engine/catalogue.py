@@ -113,9 +113,9 @@ class Catalogue:
                 raise DrawingNotFoundError(drawing)
             rows.remove_drawing(connection, row[0])
             connection.execute(
-                "DELETE FROM files WHERE file_key = ?1"
-                " AND NOT EXISTS (SELECT 1 FROM drawings WHERE file_key = ?1)",
-                (row[1],),
+                "DELETE FROM files WHERE file_key = :file"
+                " AND NOT EXISTS (SELECT 1 FROM drawings WHERE file_key = :file)",
+                {"file": row[1]},
             )
         self._give_back_space()
 

@@ -116,8 +116,8 @@ def complete(connection: sqlite3.Connection, file: FileRecord) -> tuple[str, ...
 def touch(connection: sqlite3.Connection, file: FileRecord, metadata: str) -> None:
     """Note the file's new time and metadata, where there are any."""
     connection.execute(
-        "UPDATE files SET mtime_ns = coalesce(?1, mtime_ns),"
-        " metadata = coalesce(?2, metadata) WHERE file_hash = ?3 AND origin = ?4",
+        "UPDATE files SET mtime_ns = coalesce(?, mtime_ns),"
+        " metadata = coalesce(?, metadata) WHERE file_hash = ? AND origin = ?",
         (file.mtime_ns, None if metadata == NO_METADATA else metadata, file.file_hash, file.origin),
     )
 
@@ -125,8 +125,8 @@ def touch(connection: sqlite3.Connection, file: FileRecord, metadata: str) -> No
 def remove_replaced(connection: sqlite3.Connection, file: FileRecord) -> None:
     """Remove what came from the same source, and what is left of the same file."""
     files = connection.execute(
-        "SELECT file_key FROM files WHERE source = ?1"
-        " UNION SELECT file_key FROM files WHERE file_hash = ?2 AND origin = ?3",
+        "SELECT file_key FROM files WHERE source = ?"
+        " UNION SELECT file_key FROM files WHERE file_hash = ? AND origin = ?",
         (file.source, file.file_hash, file.origin),
     ).fetchall()
     for (file_key,) in files:
