@@ -38,6 +38,20 @@ def test_ringing_of_strong_compression_is_no_ink() -> None:
     assert agreement(clean(small), ringing) > 0.97
 
 
+def test_fold_in_noisy_paper_is_no_ink() -> None:
+    """The shadow of a fold would be full of specks, and the scan a revision for them."""
+    sheet = part(0)
+    away = (np.arange(sheet.shape[0])[:, None] - 0.6 * sheet.shape[0]) / 25
+    light = 1 - 0.04 * np.exp(-(away**2)) - 0.15 * np.linspace(0, 1, sheet.shape[1])[None, :]
+    noise = np.random.default_rng(0).normal(0, 5, sheet.shape)
+    soft = cv2.GaussianBlur(sheet, (0, 0), 1.0).astype(np.float64)
+    scan = np.clip((60 + soft * 0.65) * light + noise, 0, 255).astype(np.uint8)
+    specks = (clean(scan) > 0) & (cv2.dilate(clean(sheet), np.ones((5, 5), np.uint8)) == 0)
+
+    assert specks.sum() < 3000
+    assert agreement(clean(scan), clean(sheet)) > 0.9
+
+
 def test_shaded_noisy_scan_keeps_its_lines() -> None:
     """Thin lines of a scan in uneven light would be lost, or its shadow would become ink."""
     sheet = part(2)

@@ -133,7 +133,19 @@ def _noisy_ink(darkness: Picture) -> tuple[Mask, Mask]:
     smooth = np.asarray(cv2.GaussianBlur(darkness, (0, 0), 1.0), np.uint8)
     noise = _noise(smooth)
     faint, clear = max(10.0, 4.5 * noise), max(16.0, 7 * noise)
+    smooth = np.asarray(cv2.subtract(smooth, _shade_left(smooth, faint)), np.uint8)
     return smooth > _near_contrast(smooth, faint), smooth > min(clear, 200.0)
+
+
+def _shade_left(darkness: Picture, most: float) -> Picture:
+    """How dark the paper itself still is where there is nothing else, `most` at most."""
+    height, width = darkness.shape
+    size = (max(1, width // 4), max(1, height // 4))
+    small = cv2.resize(darkness, size, interpolation=cv2.INTER_AREA)
+    around = np.ones((9, 9), np.uint8)
+    lightest, darkest = cv2.erode(small, around), cv2.dilate(small, around)
+    paper = np.where(cv2.subtract(darkest, lightest) < most, np.minimum(small, most), 0).astype(np.uint8)
+    return np.asarray(cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _near_contrast(darkness: Picture, faint: float) -> Picture:
