@@ -83,6 +83,20 @@ def test_other_appearance_is_identical(change) -> None:  # noqa: ANN001
     assert (found.relation, found.verdict) == (Relation.IDENTICAL, Verdict.DUPLICATE)
 
 
+def test_bent_scan_is_identical() -> None:
+    """A page that lay unevenly on the scanner would be called a revision for a part that lies askew."""
+    height, width = SHEETS[1].shape
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    away = np.random.default_rng(0).uniform(-0.02, 0.02, (4, 2)) * width
+    bent = cv2.getPerspectiveTransform(corners, (corners + away).astype(np.float32))
+    turned = np.vstack([cv2.getRotationMatrix2D((width / 2, height / 2), -2, 0.94), [0, 0, 1]])
+    page = cv2.warpPerspective(SHEETS[1], turned @ bent, (width, height), borderValue=255)
+    found = judged(page, READY[1])
+
+    assert (found.relation, found.verdict) == (Relation.IDENTICAL, Verdict.DUPLICATE)
+    assert found.similarity > 0.99
+
+
 def test_mirrored_is_named_and_no_duplicate() -> None:
     """A left-hand part would be taken for the right-hand one."""
     found = judged(SHEETS[1][:, ::-1], READY[1])

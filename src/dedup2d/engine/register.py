@@ -23,13 +23,14 @@ class Support:
     How well two sheets agree where they overlap; all 0..1.
 
     `query`, `other`: share of the sheet's ink on the overlap that touches the other's. `overlap_query`,
-    `overlap_other`: share of the sheet's ink that lies on the overlap.
+    `overlap_other`: share of the sheet's ink that lies on the overlap. `fit`: how closely what touches lies.
     """
 
     query: float
     other: float
     overlap_query: float
     overlap_other: float
+    fit: float
 
     @property
     def score(self) -> float:
@@ -47,8 +48,13 @@ class Registration:
 
     @property
     def worth(self) -> float:
-        """Its score; a symmetric drawing agrees mirrored too, and is then not called so."""
-        return self.support.score - (0.02 if is_mirrored(self.matrix) else 0.0)
+        """
+        Its score; of placements that touch as much, the closer one is worth more.
+
+        A symmetric drawing agrees mirrored too, and is then not called so.
+        """
+        penalty = 0.02 if is_mirrored(self.matrix) else 0.0
+        return self.support.score + 0.02 * self.support.fit - penalty
 
 
 def register(query: Prepared, other: Prepared) -> Registration | None:
@@ -60,15 +66,60 @@ def register(query: Prepared, other: Prepared) -> Registration | None:
     side = max(query.side, other.side)
     proposals = [(matrix, inliers) for matrix, inliers in proposals if is_sane(matrix, side)]
     tried = [(support(query, other, matrix, few=True).score, -i) for i, (matrix, _) in enumerate(proposals)]
-    best: Registration | None = None
-    for _, number in sorted(tried, reverse=True)[:3]:
-        matrix, inliers = proposals[-number]
-        for placed in (matrix, refine(query, other, matrix)):
-            if not is_sane(placed, side):
-                continue
-            found = Registration(matrix=placed, support=support(query, other, placed), inliers=inliers)
-            if best is None or found.worth > best.worth + 1e-3:
-                best = found
+    ordered = [proposals[-number] for _, number in sorted(tried, reverse=True)]
+    found = _refined(query, other, ordered[:3])
+    if found and is_mirrored(max(found, key=lambda one: one.worth).matrix):
+        # it may be symmetric: then it lies straight just as well, and is to be called so
+        straight = [one for one in ordered[3:] if not is_mirrored(one[0])]
+        found += _refined(query, other, straight[:2])
+    return _best(query, other, found)
+
+
+def _refined(query: Prepared, other: Prepared, proposals: list[tuple[Matrix, int]]) -> list[Registration]:
+    """The proposals and what they become when the query's ink is moved onto the other's."""
+    side = max(query.side, other.side)
+    placements = [
+        (placed, inliers)
+        for matrix, inliers in proposals
+        for placed in (matrix, refine(query, other, matrix))
+        if is_sane(placed, side)
+    ]
+    return [
+        Registration(matrix=placed, support=support(query, other, placed), inliers=inliers)
+        for placed, inliers in placements
+    ]
+
+
+def _best(query: Prepared, other: Prepared, found: list[Registration]) -> Registration | None:
+    """The best once the best straight and mirrored ones are polished; of equal ones the first proposed."""
+    if not found:
+        return None
+    least = max(one.worth for one in found) - _POLISH_GAINS
+    polished = []
+    for mirrored in (False, True):
+        some = [one for one in found if is_mirrored(one.matrix) == mirrored and one.worth >= least]
+        if some:
+            polished.append(_polished(query, other, _first_of_best(some)))
+    return _first_of_best(polished)
+
+
+def _first_of_best(found: list[Registration]) -> Registration:
+    least = max(one.worth for one in found) - 1e-3
+    return next(one for one in found if one.worth >= least)
+
+
+def _polished(query: Prepared, other: Prepared, best: Registration) -> Registration:
+    """`best`, moved on while that helps: a bent sheet may need more steps than each proposal is given."""
+    for _ in range(2):
+        if not _PROMISING < best.support.score < _SETTLED:
+            return best
+        placed = refine(query, other, best.matrix, _POLISH)
+        if not is_sane(placed, max(query.side, other.side)):
+            return best
+        found = Registration(matrix=placed, support=support(query, other, placed), inliers=best.inliers)
+        if found.support.score <= best.support.score + 2e-4:
+            return best
+        best = found
     return best
 
 
@@ -84,19 +135,28 @@ def support(query: Prepared, other: Prepared, matrix: Matrix, *, few: bool = Fal
     """Agreement of two sheets under a placement, on samples of their ink at coarse size."""
     inverse = inverted(matrix)
     step = max(1, len(query.sample) // _FEW) if few else 1
-    ahead, on_other = _touching(query.sample[::step], other, matrix)
+    ahead, on_other, fit = _touching(query.sample[::step], other, matrix)
     step = max(1, len(other.sample) // _FEW) if few else 1
-    back, on_query = _touching(other.sample[::step], query, inverse)
-    return Support(query=ahead, other=back, overlap_query=on_other, overlap_other=on_query)
+    back, on_query, fit_back = _touching(other.sample[::step], query, inverse)
+    return Support(
+        query=ahead,
+        other=back,
+        overlap_query=on_other,
+        overlap_other=on_query,
+        fit=min(fit, fit_back),
+    )
 
 
-def _touching(points: Points, target: Prepared, matrix: Matrix) -> tuple[float, float]:
+def _touching(points: Points, target: Prepared, matrix: Matrix) -> tuple[float, float, float]:
+    """Share of the points on the target that touch its ink, share that lies on it, and how closely."""
     moved = apply(matrix, points)
     inside = target.inside(moved)
     if not inside.any():
-        return 0.0, 0.0
-    near = target.distances(moved[inside])[:, 0] < _REACH
-    return float(near.mean()), float(inside.mean())
+        return 0.0, 0.0, 0.0
+    distance = target.distances(moved[inside])[:, 0]
+    near = distance < _REACH
+    fit = 1 - float(distance[near].mean()) / _REACH if near.any() else 0.0
+    return float(near.mean()), float(inside.mean()), fit
 
 
 def _from_features(query: Prepared, other: Prepared) -> list[tuple[Matrix, int]]:
@@ -213,7 +273,14 @@ _STAGES = (
 """Free parameters (similarity, affine, perspective) and reach in coarse pixels of each step."""
 
 
-def refine(query: Prepared, other: Prepared, matrix: Matrix) -> Matrix:
+_POLISH = ((8, 8.0), (8, 5.0), (8, 3.0), (8, 3.0), (8, 2.0), (8, 2.0))
+_PROMISING, _SETTLED = 0.5, 0.998  # scores between which a placement is polished
+_POLISH_GAINS = 0.1  # of the score, at most
+
+
+def refine(
+    query: Prepared, other: Prepared, matrix: Matrix, stages: tuple[tuple[int, float], ...] = _STAGES
+) -> Matrix:
     """
     Move `matrix` until the query's ink lies on the other's.
 
@@ -223,7 +290,7 @@ def refine(query: Prepared, other: Prepared, matrix: Matrix) -> Matrix:
     points = query.sample
     half = other.side / 2
     middle = np.array([other.width / 2, other.height / 2])
-    for free, reach in _STAGES:
+    for free, reach in stages:
         if not np.isfinite(matrix).all():
             return matrix
         moved = apply(matrix, points)
