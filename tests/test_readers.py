@@ -399,6 +399,17 @@ def test_dwg_is_drawn_like_the_dxf_that_it_was(tmp_path: Path) -> None:
     assert ("may be missing" in " ".join(dwg.warnings)) is (sys.version_info < (3, 12))
 
 
+def test_a_dwg_too_old_to_be_read_here_says_where_it_can_be(tmp_path: Path) -> None:
+    """If this fails, the owner of an old DWG takes it for damaged."""
+    path = tmp_path / "old.dwg"
+    path.write_bytes(b"AC1009" + bytes(500))
+    with pytest.raises(UnreadableDrawingError) as caught:
+        read(path, path.name)
+
+    assert ("Python 3.12" in str(caught.value)) is (sys.version_info < (3, 12))
+    assert "save it as" in str(caught.value)
+
+
 # --- SVG -----------------------------------------------------------------------------------
 
 

@@ -33,9 +33,7 @@ def sheets(source: Source) -> Iterator[Sheet]:
     except (Dedup2DError, MemoryError):
         raise
     except Exception as error:
-        raise UnreadableDrawingError(
-            source.name, "the DWG is damaged, or of a version not supported"
-        ) from error
+        raise UnreadableDrawingError(source.name, _why(source, with_ezdwg=convert is _with_ezdwg)) from error
     if len(data) > source.limits.max_expanded_bytes:
         raise ImageTooLargeError(
             source.name,
@@ -44,7 +42,7 @@ def sheets(source: Source) -> Iterator[Sheet]:
     yield from dxf_sheets(source, data, notes)
 
 
-def _why(source: Source, with_ezdwg: bool) -> str:
+def _why(source: Source, *, with_ezdwg: bool) -> str:
     with source.path.open("rb") as file:
         version = file.read(6)
     if with_ezdwg and version < _R13:
