@@ -120,14 +120,6 @@ class Pen:
     def circle(self, x: float, y: float, radius: float, layer: str = "VISIBLE") -> None:
         self.space.add_circle(self.at(x, y), radius * self.scale, dxfattribs={"layer": layer})
 
-    def arc(  # noqa: PLR0917
-        self, x: float, y: float, radius: float, start: float, end: float, layer: str = "VISIBLE"
-    ) -> None:
-        """Draw an arc from *start* to *end* degrees, counter-clockwise in the part."""
-        if self.mirror:
-            start, end = 180 - end, 180 - start
-        self.space.add_arc(self.at(x, y), radius * self.scale, start, end, dxfattribs={"layer": layer})
-
     def hole(self, x: float, y: float, radius: float) -> None:
         """Draw a round hole seen from above, with its centre cross."""
         self.circle(x, y, radius)
