@@ -205,11 +205,10 @@ def _agreed(query: Features, other: Features, side: int, *, mirrored: bool) -> l
 
 
 def _distinct(agree: npt.NDArray[np.bool_], query: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """How many different features of the query agree, per row."""
-    order = np.argsort(query, kind="stable")
-    starts = np.flatnonzero(np.diff(query[order], prepend=-1))
-    counts = np.logical_or.reduceat(agree[:, order], starts, axis=1).sum(axis=1)
-    return np.asarray(counts, np.intp)
+    """How many different features of the query agree, per row; one has up to two columns, side by side."""
+    twice = np.flatnonzero(query[1:] == query[:-1])
+    both = np.count_nonzero(agree[:, twice] & agree[:, twice + 1], axis=1)
+    return np.asarray(np.count_nonzero(agree, axis=1) - both, np.intp)
 
 
 def _pairs(query: Features, other: Features, *, mirrored: bool) -> npt.NDArray[np.intp]:
@@ -220,11 +219,14 @@ def _pairs(query: Features, other: Features, *, mirrored: bool) -> npt.NDArray[n
     ours = np.unpackbits(codes, axis=1).astype(np.float32) - 0.5
     theirs = np.unpackbits(other.codes, axis=1).astype(np.float32) - 0.5
     distance = 128 - 2 * (ours @ theirs.T)
-    nearest = np.argsort(distance, axis=1, kind="stable")[:, :2]
-    rows = np.repeat(np.arange(len(query)), nearest.shape[1])
-    columns = nearest.ravel()
-    good = distance[rows, columns] <= _FARTHEST
-    return np.stack([rows[good], columns[good]], axis=1)
+    every = np.arange(len(query))
+    nearest = distance.argmin(axis=1)
+    least = distance[every, nearest]
+    distance[every, nearest] = np.inf
+    second = distance.argmin(axis=1)
+    columns = np.stack([nearest, second], axis=1).ravel()
+    good = np.stack([least, distance[every, second]], axis=1).ravel() <= _FARTHEST
+    return np.stack([np.repeat(every, 2)[good], columns[good]], axis=1)
 
 
 def _complex(points: npt.NDArray[np.float64], *, mirrored: bool) -> npt.NDArray[np.complex128]:
