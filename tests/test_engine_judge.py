@@ -38,12 +38,14 @@ def found(query: Side, other: Side, matrix: tuple[float, ...] = STRAIGHT) -> Jud
     return judge(Candidate(key=1, l2=0.9), evidence, SearchParams(), same_bytes=False)
 
 
+def prepared(sheet: np.ndarray) -> Prepared:
+    ink = clean(np.ascontiguousarray(sheet))
+    return Prepared(fingerprint_ink(ink), ink)
+
+
 def by_pictures(query: np.ndarray, other: np.ndarray) -> Judgement:
-    ready = []
-    for sheet in (query, other):
-        ink = clean(np.ascontiguousarray(sheet))
-        ready.append(Prepared(fingerprint_ink(ink), ink))
-    return judge(Candidate(key=1), verify_prepared(*ready), SearchParams(), same_bytes=False)
+    evidence = verify_prepared(prepared(query), prepared(other))
+    return judge(Candidate(key=1), evidence, SearchParams(), same_bytes=False)
 
 
 @pytest.mark.parametrize(
