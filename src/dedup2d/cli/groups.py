@@ -19,6 +19,7 @@ from dedup2d.types import Drawing, Relation
 __all__ = ["Group", "Link", "Member", "find_groups"]
 
 _ORDER = {relation: place for place, relation in enumerate(Relation)}
+_IN_THE_MIDDLE = 0.9  # of the likeness to all others that the most central drawing has
 
 
 @frozen(kw_only=True)
@@ -147,13 +148,20 @@ class _Links:
 
 
 def _group(group: list[Drawing], copies_of: Mapping[str, list[Drawing]], links: _Links) -> Group:
-    reference = min(group, key=lambda one: (-links.closeness(one, group), _place(one)))
+    reference = _reference(group, links)
     others = [_related(one, reference, group, links) for one in group if one is not reference]
     others.sort(key=lambda member: (_ORDER[member.relation], -member.similarity, _place(member.drawing)))
     members = _copies_among(copies_of[reference.drawing_id])
     for member in others:
         members += [member, *_copies_among(copies_of[member.drawing.drawing_id])]
     return Group(reference=reference, members=tuple(members))
+
+
+def _reference(group: Sequence[Drawing], links: _Links) -> Drawing:
+    """Return the simplest name among the drawings in the middle: rather `part.dxf` than `part_scan.tif`."""
+    closeness = {one.drawing_id: links.closeness(one, group) for one in group}
+    enough = _IN_THE_MIDDLE * max(closeness.values())
+    return min((one for one in group if closeness[one.drawing_id] >= enough), key=_place)
 
 
 def _related(drawing: Drawing, reference: Drawing, group: Sequence[Drawing], links: _Links) -> Member:
