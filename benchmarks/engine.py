@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
-from benchmarks.corpus import Entry
 
+from benchmarks.corpus import Entry
 from dedup2d.types import DrawingFile
 from dedup2d.vision.embedded import EmbeddedVision
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from tests.backends import JOB_STORES
 
 from dedup2d.protocols import JobStore
 from dedup2d.types import Job, JobStatus, SearchResult
+from tests.backends import JOB_STORES
 
 Call = Callable[[int], Awaitable[Any]]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from benchmarks.accuracy.queries import EXPECTED, plan
 from benchmarks.accuracy.report import as_json, as_markdown
 from benchmarks.accuracy.rows import Answer, Hit, Rows, same_setup
