@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from dedup2d.engine.candidates import Candidate
 from dedup2d.engine.clean import Picture
 from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.geometry import Matrix, apply, inverted, scale_of
@@ -63,26 +62,16 @@ class Evidence:
         return np.array(self.matrix, np.float64).reshape(3, 3)
 
 
-def verify(
-    query: Fingerprint,
-    query_ink: Picture,
-    other: Fingerprint,
-    other_ink: Picture,
-    candidate: Candidate | None = None,
-) -> Evidence | None:
+def verify(query: Fingerprint, query_ink: Picture, other: Fingerprint, other_ink: Picture) -> Evidence | None:
     """
     Evidence of how `query` lies on `other`; None where one of them has no ink.
 
     For one query against many, make it ready once and use `verify_prepared`.
     """
-    return verify_prepared(Prepared(query, query_ink), Prepared(other, other_ink), candidate)
+    return verify_prepared(Prepared(query, query_ink), Prepared(other, other_ink))
 
 
-def verify_prepared(
-    query: Prepared,
-    other: Prepared,
-    candidate: Candidate | None = None,  # noqa: ARG001  # the pose of L1 is among the proposals anyhow
-) -> Evidence | None:
+def verify_prepared(query: Prepared, other: Prepared) -> Evidence | None:
     """As `verify`. About 60 ms on one core for 2000 x 1400, up to 150 ms for dense sheets."""
     found = register(query, other)
     return None if found is None else _measured(query, other, found)
