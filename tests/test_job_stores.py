@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from attrs import evolve
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.protocols import JobStore
 from dedup2d.testing import JOB_STORE_CHECKS, ContractError, ManualClock, check_job_store
-from dedup2d.types import Job, JobCounts, JobPage, JobStatus, Swept
+from dedup2d.types import Job, JobCounts, JobPage, JobStatus, Lane, Swept
 from tests.backends import JOB_STORES
 
 
@@ -46,13 +46,22 @@ class AdmitsInTwoSteps(MemoryJobStore):
 
 
 class ClaimsInTwoSteps(MemoryJobStore):
-    async def claim(self, token: str, *, lease_seconds: float, job_id: str | None = None) -> Job | None:
-        chosen = next(self._claimable(self._clock()), None) if job_id is None else self._jobs.get(job_id)
+    async def claim(
+        self,
+        token: str,
+        *,
+        lease_seconds: float,
+        job_id: str | None = None,
+        lanes: Collection[Lane] | None = None,
+    ) -> Job | None:
+        chosen = (
+            next(self._claimable(self._clock(), lanes), None) if job_id is None else self._jobs.get(job_id)
+        )
         if chosen is None or chosen.status is not JobStatus.PENDING:
             return None
         await anyio.lowlevel.checkpoint()
         self._replace(evolve(self._jobs[chosen.job_id], status=JobStatus.PENDING))
-        return await super().claim(token, lease_seconds=lease_seconds, job_id=chosen.job_id)
+        return await super().claim(token, lease_seconds=lease_seconds, job_id=chosen.job_id, lanes=lanes)
 
 
 class ForgetsTenantLimit(MemoryJobStore):
@@ -118,23 +127,37 @@ class LosesAtTheEnd(MemoryJobStore):
 
 
 class ClaimsNewestFirst(MemoryJobStore):
-    def _claimable(self, now: float) -> Iterator[Job]:
-        return iter(list(super()._claimable(now))[::-1])
+    def _claimable(self, now: float, lanes: Collection[Lane] | None = None) -> Iterator[Job]:
+        return iter(list(super()._claimable(now, lanes))[::-1])
 
 
 class ClaimsTooEarly(MemoryJobStore):
-    def _claimable(self, now: float) -> Iterator[Job]:
-        return super()._claimable(now + 1)
+    def _claimable(self, now: float, lanes: Collection[Lane] | None = None) -> Iterator[Job]:
+        return super()._claimable(now + 1, lanes)
 
-    async def claim(self, token: str, *, lease_seconds: float, job_id: str | None = None) -> Job | None:
+    async def claim(
+        self,
+        token: str,
+        *,
+        lease_seconds: float,
+        job_id: str | None = None,
+        lanes: Collection[Lane] | None = None,
+    ) -> Job | None:
         for _, waiting in list(self._pending):
             self._replace(evolve(self._jobs[waiting], next_attempt_at=None))
-        return await super().claim(token, lease_seconds=lease_seconds, job_id=job_id)
+        return await super().claim(token, lease_seconds=lease_seconds, job_id=job_id, lanes=lanes)
 
 
 class RestartsTheClock(MemoryJobStore):
-    async def claim(self, token: str, *, lease_seconds: float, job_id: str | None = None) -> Job | None:
-        job = await super().claim(token, lease_seconds=lease_seconds, job_id=job_id)
+    async def claim(
+        self,
+        token: str,
+        *,
+        lease_seconds: float,
+        job_id: str | None = None,
+        lanes: Collection[Lane] | None = None,
+    ) -> Job | None:
+        job = await super().claim(token, lease_seconds=lease_seconds, job_id=job_id, lanes=lanes)
         return job and self._replace(evolve(job, started_at=self._clock()))
 
 

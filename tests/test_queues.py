@@ -12,6 +12,7 @@ from dedup2d.errors import InvalidParameterError
 from dedup2d.protocols import Queue
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.testing import QUEUE_CHECKS, ContractError, check_queue
+from dedup2d.types import Lane
 from tests.backends import QUEUES
 
 
@@ -55,7 +56,7 @@ class ForgetsWhatRuns(MemoryQueue):
         super().__init__()
         self.running: set[str] = set()
 
-    async def put(self, job_id: str) -> None:
+    async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
         if job_id not in self.running:
             await super().put(job_id)
 
@@ -71,7 +72,7 @@ class ForgetsWhatRuns(MemoryQueue):
 
 
 class WaitsForRoom(MemoryQueue):
-    async def put(self, job_id: str) -> None:
+    async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
         while await self.depth() >= 100:
             await anyio.lowlevel.checkpoint()
         await super().put(job_id)

@@ -9,7 +9,7 @@ driver beneath are mapped to errors of `dedup2d.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -25,6 +25,7 @@ from dedup2d.types import (
     JobCounts,
     JobPage,
     JobStatus,
+    Lane,
     RebuildResult,
     SearchParams,
     SearchResult,
@@ -32,7 +33,16 @@ from dedup2d.types import (
     Swept,
 )
 
-__all__ = ["CallbackSigner", "FileStore", "JobStore", "LocalFiles", "Progress", "Queue", "VisionClient"]
+__all__ = [
+    "CallbackSigner",
+    "FileStore",
+    "JobStore",
+    "LocalFiles",
+    "Progress",
+    "Queue",
+    "SharedQueue",
+    "VisionClient",
+]
 
 Progress = Callable[[str], None]
 """Told the stage that a search has reached; must return at once."""
@@ -101,13 +111,20 @@ class JobStore(Resource, Protocol):
                 not 1 to 500.
         """
 
-    async def claim(self, token: str, *, lease_seconds: float, job_id: str | None = None) -> Job | None:
+    async def claim(
+        self,
+        token: str,
+        *,
+        lease_seconds: float,
+        job_id: str | None = None,
+        lanes: Collection[Lane] | None = None,
+    ) -> Job | None:
         """
         Take the right to run a job: *job_id*, or the one that has waited longest.
 
-        Only a pending job whose `next_attempt_at` has come can be claimed. It becomes
-        in progress with *token* and a lease from now; `attempts` grows by one; `started_at` is set
-        at the first claim. None if there is nothing (or not this one) to claim.
+        Only a pending job whose `next_attempt_at` has come can be claimed, and only one that waits in one
+        of *lanes* if given. It becomes in progress with *token* and a lease from now; `attempts` grows by
+        one; `started_at` is set at the first claim. None if there is nothing (or not this one) to claim.
         """
 
     async def heartbeat(
@@ -234,10 +251,12 @@ class LocalFiles(Protocol):
 class Queue(Resource, Protocol):
     """
     Wakes a worker with a job id. It may deliver twice or never; the JobStore decides.
+
+    A worker that was woken runs every job that waits, not only the one it was told of.
     """
 
-    async def put(self, job_id: str) -> None:
-        """Ask that some worker looks at the job soon. Never waits for a worker."""
+    async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        """Ask that some worker of *lane* looks at the job soon. Never waits for a worker."""
 
     async def consume(self, handler: Callable[[str], Awaitable[None]], *, concurrency: int) -> None:
         """
@@ -249,6 +268,18 @@ class Queue(Resource, Protocol):
 
     async def depth(self) -> int:
         """Return about how many wake-ups wait."""
+
+
+@runtime_checkable
+class SharedQueue(Protocol):
+    """What a Queue may offer besides: one wake-up stands for all jobs that wait, so it is passed on."""
+
+    async def pass_on(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        """
+        Wake one more worker of *lane*, an idle one of this process if there is one.
+
+        Called by a handler that has found *job_id* to run: others may wait behind it.
+        """
 
 
 class VisionClient(Resource, Protocol):

@@ -15,10 +15,16 @@ from pathlib import Path
 import anyio
 from attrs import define, field, frozen
 
-from dedup2d.errors import Dedup2DError, InternalError, JobTimeoutError, LeaseLostError
+from dedup2d.errors import (
+    Dedup2DError,
+    InternalError,
+    JobTimeoutError,
+    LeaseLostError,
+    StoreUnavailableError,
+)
 from dedup2d.observe import Observer
-from dedup2d.protocols import FileStore, JobStore, LocalFiles, Queue, VisionClient
-from dedup2d.types import DrawingFile, Job, JobStatus, SearchResult
+from dedup2d.protocols import FileStore, JobStore, LocalFiles, Queue, SharedQueue, VisionClient
+from dedup2d.types import DrawingFile, Job, JobStatus, Lane, SearchResult
 
 __all__ = ["Runner", "RunnerOptions", "collect_files", "in_time", "stored_drawing"]
 
@@ -35,6 +41,7 @@ class RunnerOptions:
 
     Args:
         concurrency: jobs at once, 0 for none.
+        lanes: the jobs that are run, None for all.
         max_losses: leases a job may lose before it fails with `WORKER_LOST`.
         max_wait_seconds: how long a job may wait for a vision engine that cannot answer.
         cleanup_on_finish: delete a job's file when the job is final.
@@ -42,6 +49,7 @@ class RunnerOptions:
     """
 
     concurrency: int = 2
+    lanes: frozenset[Lane] | None = None
     lease_seconds: float = 60.0
     heartbeat_seconds: float = 20.0
     sweep_seconds: float = 15.0
@@ -132,8 +140,11 @@ class Runner:
         wanted: str | None = job_id
         while True:
             token = self.new_id()
-            job = await self.jobs.claim(token, lease_seconds=self.options.lease_seconds, job_id=wanted)
+            job = await self.jobs.claim(
+                token, lease_seconds=self.options.lease_seconds, job_id=wanted, lanes=self.options.lanes
+            )
             if job is not None:
+                await self._pass_on(job)
                 await self._run(job, token)
             elif wanted is None:
                 return
@@ -151,9 +162,17 @@ class Runner:
             await self.after_final(job)
         for job in swept.expired:
             await self._delete_file(job)
-        for job_id in swept.ready:
-            await self.queue.put(job_id)
+        for job_id in swept.ready[: max(1, self.options.concurrency)]:
+            for lane in self.options.lanes or Lane:
+                await self.queue.put(job_id, lane=lane)
         self.observer.jobs_counted(await self.jobs.counts(), self.clock())
+
+    async def _pass_on(self, job: Job) -> None:
+        if isinstance(self.queue, SharedQueue):
+            try:
+                await self.queue.pass_on(job.job_id, lane=job.lane)
+            except StoreUnavailableError:
+                log.warning("a wake-up was not passed on: the next sweep will", extra={"job_id": job.job_id})
 
     async def _sweep_forever(self) -> None:
         while True:
@@ -294,22 +313,40 @@ class Runner:
         error_code: str | None = None,
         error: str | None = None,
     ) -> None:
+        async def finish() -> Job:
+            return await self.jobs.finish(
+                job.job_id,
+                token,
+                status=status,
+                ttl_seconds=self.options.ttl_seconds,
+                result=result,
+                error_code=error_code,
+                error=error,
+            )
+
         try:
-            with anyio.CancelScope(shield=True):
-                final = await self.jobs.finish(
-                    job.job_id,
-                    token,
-                    status=status,
-                    ttl_seconds=self.options.ttl_seconds,
-                    result=result,
-                    error_code=error_code,
-                    error=error,
-                )
+            final = await self._insist(finish, job)
         except LeaseLostError:
             log.warning("lost the lease of a job; its result is dropped", extra={"job_id": job.job_id})
             self.observer.leases_lost(1)
             return
         await self.after_final(final)
+
+    async def _insist(self, step: Callable[[], Awaitable[Job]], job: Job) -> Job:
+        """Repeat a step while its store cannot be reached and the lease may last: work was done for it."""
+        end, pause = self.clock() + self.options.lease_seconds, 0.2
+        while True:
+            try:
+                with anyio.CancelScope(shield=True):
+                    return await step()
+            except StoreUnavailableError as error:
+                if self.clock() + pause > end:
+                    raise
+                log.warning(
+                    "a job's state is not stored yet", extra={"job_id": job.job_id, "error": str(error)}
+                )
+            await self.sleep(pause)
+            pause = min(2.0, pause * 2)
 
     async def after_final(self, job: Job) -> None:
         """Tell the observer that the job is final, and delete its file if that is wanted."""

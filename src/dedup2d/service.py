@@ -20,6 +20,7 @@ from attrs import define, field, frozen
 from dedup2d.errors import (
     JobNotFoundError,
     JobQueueFullError,
+    StoreUnavailableError,
 )
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
@@ -36,6 +37,7 @@ from dedup2d.types import (
     JobCounts,
     JobPage,
     JobStatus,
+    Lane,
     RebuildResult,
     SearchParams,
     SearchResult,
@@ -50,6 +52,7 @@ __all__ = ["Dedup2D", "ServiceOptions"]
 log = logging.getLogger("dedup2d.service")
 
 _LONGEST_POLL_SECONDS = 0.5
+_CAD_FORMATS = frozenset({"dxf", "dwg"})
 
 
 @frozen(kw_only=True)
@@ -61,12 +64,14 @@ class ServiceOptions:
         max_jobs: jobs that may wait and run at once, over all tenants.
         max_jobs_per_tenant: the same for one tenant.
         max_upload_bytes: largest file taken in.
+        cad_lane: let DXF and DWG wait for workers of their own.
         run: how jobs are run.
     """
 
     max_jobs: int = 200
     max_jobs_per_tenant: int = 1_000_000
     max_upload_bytes: int = 100 * 1024 * 1024
+    cad_lane: bool = False
     run: RunnerOptions = field(factory=RunnerOptions)
 
 
@@ -188,8 +193,10 @@ class Dedup2D:
             await self._refuse_early()
         job_id, name = self.new_id(), clean_file_name(file_name)
         key = f"{tenant_id}/{job_id}"
+        formats: list[str] = []
+        chunks = checked(data, name, max_bytes=self.options.max_upload_bytes, told=formats.append)
         with self.observer.timed("files", "put"):
-            stored = await self.files.put(key, checked(data, name, max_bytes=self.options.max_upload_bytes))
+            stored = await self.files.put(key, chunks)
         try:
             job = await self._admit(
                 Job(
@@ -202,6 +209,7 @@ class Dedup2D:
                     params=params or SearchParams(),
                     created_at=self.clock(),
                     idempotency_key=idempotency_key,
+                    lane=self._lane(formats),
                 )
             )
         except BaseException:
@@ -212,7 +220,10 @@ class Dedup2D:
             await self.files.delete(key)
             return job
         self.observer.job_submitted()
-        await self.queue.put(job_id)
+        try:
+            await self.queue.put(job_id, lane=job.lane)
+        except StoreUnavailableError:
+            log.warning("nobody was woken for a job: the next sweep will", extra={"job_id": job_id})
         return job
 
     async def get(self, tenant_id: str, job_id: str) -> Job:
@@ -394,6 +405,9 @@ class Dedup2D:
         if counts.pending + counts.in_progress >= self.options.max_jobs:
             self.observer.job_refused()
             raise JobQueueFullError(self.options.max_jobs)
+
+    def _lane(self, formats: list[str]) -> Lane:
+        return Lane.CAD if self.options.cad_lane and not _CAD_FORMATS.isdisjoint(formats) else Lane.MAIN
 
     async def _admit(self, job: Job) -> Job:
         try:

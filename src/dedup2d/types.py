@@ -29,6 +29,7 @@ __all__ = [
     "JobCounts",
     "JobPage",
     "JobStatus",
+    "Lane",
     "LevelScore",
     "Match",
     "Mode",
@@ -86,6 +87,13 @@ class JobStatus(StrEnum):
     @property
     def final(self) -> bool:
         return self in _FINAL
+
+
+class Lane(StrEnum):
+    """Which workers a job waits for: CAD files may have workers of their own."""
+
+    MAIN = "main"
+    CAD = "cad"
 
 
 _FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED})
@@ -383,6 +391,7 @@ class Job:
     error: str | None = None
     result: SearchResult | None = field(default=None, repr=False)
     idempotency_key: str | None = None
+    lane: Lane = Lane.MAIN
 
 
 @frozen(kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -39,9 +39,13 @@ def clean_file_name(name: str) -> str:
     return printable[-_FILE_NAME_LENGTH:] if printable not in {"", ".", ".."} else "drawing"
 
 
-async def checked(data: Data, name: str, *, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def checked(
+    data: Data, name: str, *, max_bytes: int, told: Callable[[str], object] = str
+) -> AsyncGenerator[bytes, None]:
     """
     Pass the bytes on while they look like a drawing and are at most *max_bytes*.
+
+    *told* is called with the format (as `sniff` names it) before the first bytes are passed on.
 
     Raises:
         EmptyFileError, FileTooLargeError, UnsupportedFormatError: they do not, or are too many.
@@ -58,13 +62,13 @@ async def checked(data: Data, name: str, *, max_bytes: int) -> AsyncGenerator[by
                 continue
             head += chunk
             if len(head) >= HEAD_BYTES:
-                sniff(head, name)
+                told(sniff(head, name))
                 passed = True
                 yield head
     if not passed:
         if not head:
             raise EmptyFileError(name)
-        sniff(head, name)
+        told(sniff(head, name))
         yield head
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from heapq import heappop, heappush
 from itertools import islice
 from types import TracebackType
@@ -17,7 +17,7 @@ from attrs import evolve
 from dedup2d.errors import InvalidParameterError, JobNotFoundError, JobQueueFullError
 from dedup2d.jobs import steps
 from dedup2d.paging import check_limit, make_token, read_token
-from dedup2d.types import Job, JobCounts, JobPage, JobStatus, SearchResult, Swept
+from dedup2d.types import Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
 __all__ = ["MemoryJobStore"]
 
@@ -96,11 +96,18 @@ class MemoryJobStore:
             next_page_token=make_token("jobs", *_place(page[-1])) if more else None,
         )
 
-    async def claim(self, token: str, *, lease_seconds: float, job_id: str | None = None) -> Job | None:
+    async def claim(
+        self,
+        token: str,
+        *,
+        lease_seconds: float,
+        job_id: str | None = None,
+        lanes: Collection[Lane] | None = None,
+    ) -> Job | None:
         await checkpoint()
         now = self._clock()
-        job = next(self._claimable(now), None) if job_id is None else self._jobs.get(job_id)
-        if job is None or not steps.claimable(job, now):
+        job = next(self._claimable(now, lanes), None) if job_id is None else self._jobs.get(job_id)
+        if job is None or not steps.claimable(job, now, lanes):
             return None
         return self._replace(steps.claim(job, token, lease_seconds=lease_seconds, now=now))
 
@@ -197,9 +204,9 @@ class MemoryJobStore:
             if status in (None, job.status) and not steps.expired(job, now):
                 yield job
 
-    def _claimable(self, now: float) -> Iterator[Job]:
+    def _claimable(self, now: float, lanes: Collection[Lane] | None = None) -> Iterator[Job]:
         waiting = (self._jobs[job_id] for _, job_id in self._pending)
-        return (job for job in waiting if steps.claimable(job, now))
+        return (job for job in waiting if steps.claimable(job, now, lanes))
 
     def _add(self, job: Job) -> None:
         insort(self._tenants[job.tenant_id], _place(job))

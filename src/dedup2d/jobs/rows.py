@@ -7,7 +7,7 @@ Every function works on a connection inside a transaction of its caller.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from sqlite3 import Connection
 from typing import Any
@@ -19,7 +19,7 @@ from dedup2d.database import DatabaseKind
 from dedup2d.errors import JobNotFoundError, StoreUnavailableError, StoreVersionError, UnreadableRecordError
 from dedup2d.jobs import steps
 from dedup2d.paging import make_token
-from dedup2d.types import Job, JobCounts, JobPage, JobStatus, SearchResult
+from dedup2d.types import Job, JobCounts, JobPage, JobStatus, Lane, SearchResult
 
 __all__ = [
     "KIND",
@@ -173,9 +173,10 @@ def _whole(row: tuple[str, str | None] | None) -> Job | None:
     return job if result is None else evolve(job, result=from_json(result, SearchResult))
 
 
-def first(connection: Connection, now: float) -> Job | None:
+def first(connection: Connection, now: float, lanes: Collection[Lane] | None) -> Job | None:
+    """Return the job that has waited longest; other lanes are passed over one by one."""
     rows = connection.execute(_CLAIM, {"now": now, "limit": -1})
-    return next(_records(rows), None)
+    return next((job for job in _records(rows) if lanes is None or job.lane in lanes), None)
 
 
 def _records(rows: Iterable[tuple[str]]) -> Iterator[Job]:

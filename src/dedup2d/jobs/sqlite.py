@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from sqlite3 import Connection
 from types import TracebackType
@@ -18,7 +18,7 @@ from dedup2d.errors import (
 )
 from dedup2d.jobs import rows, steps
 from dedup2d.paging import check_limit, read_token
-from dedup2d.types import Job, JobCounts, JobPage, JobStatus, SearchResult, Swept
+from dedup2d.types import Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
 __all__ = ["SQLiteJobStore"]
 
@@ -115,11 +115,18 @@ class SQLiteJobStore:
 
         return await self._read(step)
 
-    async def claim(self, token: str, *, lease_seconds: float, job_id: str | None = None) -> Job | None:
+    async def claim(
+        self,
+        token: str,
+        *,
+        lease_seconds: float,
+        job_id: str | None = None,
+        lanes: Collection[Lane] | None = None,
+    ) -> Job | None:
         def step(connection: Connection) -> Job | None:
             now = self._clock()
-            job = rows.first(connection, now) if job_id is None else rows.find(connection, job_id)
-            if job is None or not steps.claimable(job, now):
+            job = rows.first(connection, now, lanes) if job_id is None else rows.find(connection, job_id)
+            if job is None or not steps.claimable(job, now, lanes):
                 return None
             return rows.update(connection, steps.claim(job, token, lease_seconds=lease_seconds, now=now))
 

@@ -7,10 +7,12 @@ atomic step of its own. What each step means is said in `dedup2d.protocols.JobSt
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from attrs import evolve
 
 from dedup2d.errors import IdempotencyConflictError, InvalidParameterError, LeaseLostError, WorkerLostError
-from dedup2d.types import Job, JobStatus, SearchResult
+from dedup2d.types import Job, JobStatus, Lane, SearchResult
 
 __all__ = [
     "admissible",
@@ -63,10 +65,11 @@ def expired(job: Job, now: float) -> bool:
     return job.status.final and job.expires_at is not None and now > job.expires_at
 
 
-def claimable(job: Job, now: float) -> bool:
-    """Say whether *job* waits and its time has come."""
+def claimable(job: Job, now: float, lanes: Collection[Lane] | None = None) -> bool:
+    """Say whether *job* waits, in one of *lanes* if given, and its time has come."""
     due = job.next_attempt_at is None or now >= job.next_attempt_at
-    return job.status is JobStatus.PENDING and due
+    wanted = lanes is None or job.lane in lanes
+    return job.status is JobStatus.PENDING and due and wanted
 
 
 def claim(job: Job, token: str, *, lease_seconds: float, now: float) -> Job:

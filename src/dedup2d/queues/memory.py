@@ -11,6 +11,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from dedup2d.errors import InvalidParameterError
+from dedup2d.types import Lane
 
 __all__ = ["MemoryQueue"]
 
@@ -43,7 +44,7 @@ class MemoryQueue:
     ) -> None:
         self._waiting.clear()
 
-    async def put(self, job_id: str) -> None:
+    async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:  # noqa: ARG002 - one process serves all
         await checkpoint()
         if len(self._waiting) >= self._max_waiting:
             _log.warning(

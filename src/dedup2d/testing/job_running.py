@@ -9,7 +9,7 @@ from dedup2d.protocols import JobStore
 from dedup2d.testing.clock import ManualClock
 from dedup2d.testing.expecting import expect, expect_same, refused, together
 from dedup2d.testing.job_making import RESULT, TOKEN, admit, claim, complete, ids, take_all
-from dedup2d.types import Job, JobStatus
+from dedup2d.types import Job, JobStatus, Lane
 
 __all__ = ["CHECKS"]
 
@@ -21,6 +21,23 @@ async def claims_what_has_waited_longest(store: JobStore, clock: ManualClock) ->
     claimed = [await store.claim(f"token-{n}", lease_seconds=10) for n in range(5)]
     found = [job and job.job_id for job in claimed]
     expect_same(found, ["oldest", "a", "b", "young", None], "oldest first, then by id, then nothing")
+
+
+async def claims_in_the_lanes_asked_for(store: JobStore, clock: ManualClock) -> None:
+    await admit(store, clock, "cad", created_at=clock() - 9, lane=Lane.CAD)
+    await admit(store, clock, "main")
+    expect_same(
+        await store.claim("other", lease_seconds=10, job_id="cad", lanes=[Lane.MAIN]),
+        None,
+        "a job of another lane, asked for by id",
+    )
+    expect_same(
+        ids(filter(None, [await store.claim(TOKEN, lease_seconds=10, lanes=[Lane.MAIN]) for _ in range(2)])),
+        ["main"],
+        "only the jobs of the lane",
+    )
+    either = await store.claim(TOKEN, lease_seconds=10, lanes=list(Lane))
+    expect_same(either and (either.job_id, either.lane), ("cad", Lane.CAD), "several lanes may be asked for")
 
 
 async def claims_set_the_lease(store: JobStore, clock: ManualClock) -> None:
@@ -310,6 +327,7 @@ async def cancels_nothing_that_has_expired(store: JobStore, clock: ManualClock) 
 
 CHECKS = (
     claims_what_has_waited_longest,
+    claims_in_the_lanes_asked_for,
     claims_set_the_lease,
     claims_by_id_only_what_waits,
     gives_each_job_to_one_of_many_claimers,
