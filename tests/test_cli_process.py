@@ -39,11 +39,11 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def long_work(tmp_path: Path) -> Path:
-    """A folder of so many drawings that no machine is done before a signal comes."""
+    """A folder of so many drawings, no two alike, that no machine is done before a signal comes."""
     made = tmp_path / "drawings"
     made.mkdir()
     for number in range(MANY):
-        (made / f"{number}.pdf").write_bytes(small_pdf(PARTS[number % 4]))
+        (made / f"{number}.pdf").write_bytes(small_pdf(PARTS[number % 4], number))
     return made
 
 
