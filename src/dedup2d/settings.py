@@ -7,150 +7,30 @@ Each setting is declared once, with its variable, default, what is allowed and w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
-from attrs import Converter, Factory, field, fields, frozen
+import environ
+from attrs import Factory, fields, frozen
 
-from dedup2d.errors import ConfigurationError, MissingExtraError
+from dedup2d.errors import ConfigurationError
+from dedup2d.setting_rules import (
+    MIB,
+    Variable,
+    choice,
+    directory,
+    keys,
+    names,
+    seconds,
+    setting,
+    text,
+    whole,
+    yes_or_no,
+)
 from dedup2d.tenants import TENANT_RULE, is_tenant_id
 
-try:
-    import environ
-except ImportError as error:
-    raise MissingExtraError("engine", "reading settings from the environment") from error
-
 __all__ = ["Settings", "Variable"]
-
-T = TypeVar("T")
-Rule = tuple[Callable[[str], Any], str]
-"""Turns the text of a variable into its value or raises ValueError; and what is allowed, in words."""
-
-_MIB = 1024 * 1024
-
-
-@frozen
-class Variable:
-    """One setting as documentation shows it."""
-
-    name: str
-    default: str
-    allowed: str
-    help: str
-
-
-def _whole(low: int, high: int) -> Rule:
-    def convert(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise ValueError
-        return value
-
-    return convert, f"a whole number from {low} to {high}"
-
-
-def _seconds(low: float, high: float) -> Rule:
-    def convert(text: str) -> float:
-        value = float(text)
-        if not low <= value <= high:
-            raise ValueError
-        return value
-
-    return convert, f"seconds from {low:g} to {high:g}"
-
-
-def _choice(*allowed: str) -> Rule:
-    def convert(text: str) -> str:
-        if text not in allowed:
-            raise ValueError
-        return text
-
-    return convert, " or ".join(allowed)
-
-
-def _yes_or_no() -> Rule:
-    words = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "on": True,
-        "0": False,
-        "false": False,
-        "no": False,
-        "off": False,
-    }
-
-    def convert(text: str) -> bool:
-        try:
-            return words[text.lower()]
-        except KeyError:
-            raise ValueError from None
-
-    return convert, "1 or 0"
-
-
-def _text(allowed: str, accept: Callable[[str], object]) -> Rule:
-    def convert(text: str) -> str:
-        if not accept(text):
-            raise ValueError
-        return text
-
-    return convert, allowed
-
-
-def _directory() -> Rule:
-    def convert(text: str) -> Path:
-        if not text or "\0" in text:
-            raise ValueError
-        return Path(text).expanduser()
-
-    return convert, "the path of a directory"
-
-
-def _keys() -> Rule:
-    def convert(text: str) -> Mapping[str, str]:
-        keys: dict[str, str] = {}
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            tenant, colon, key = part.partition(":")
-            if not (
-                colon and is_tenant_id(tenant) and len(key) >= 16 and key.isascii() and key.isprintable()
-            ):
-                raise ValueError
-            if keys.setdefault(key, tenant) != tenant:
-                raise ValueError
-        return keys
-
-    return convert, f"TENANT:KEY, ...; a tenant is {TENANT_RULE}, a key at least 16 ASCII characters"
-
-
-def _names() -> Rule:
-    def convert(text: str) -> tuple[str, ...]:
-        return tuple(filter(None, (name.strip().lower() for name in text.split(","))))
-
-    return convert, "host names, separated by commas"
-
-
-def _setting(name: str, default: Any, rule: Rule, help: str, *, secret: bool = False) -> Any:  # noqa: A002 - environ's word
-    convert, allowed = rule
-
-    def checked(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return convert(value.strip())
-        except (ValueError, OverflowError):
-            raise ConfigurationError(name, "***" if secret else value, allowed) from None
-
-    shown = "" if isinstance(default, Factory) or secret else str(default)  # type: ignore[arg-type]  # a class at run time
-    variable = Variable(name, shown, allowed, help)
-    made = environ.var(default=default, converter=checked, name=name, help=help)
-    return field(
-        default=default,
-        converter=Converter(checked),
-        metadata={**made.metadata, "variable": variable},
-        repr=not secret,
-    )
 
 
 def _default_data_dir() -> Path:
@@ -173,141 +53,141 @@ class Settings:
 
     _prefix: ClassVar[str] = ""
 
-    data_dir: Path = _setting(
+    data_dir: Path = setting(
         "DEDUP2D_DATA_DIR",
         Factory(_default_data_dir),
-        _directory(),
+        directory(),
         "where index, jobs and uploads are kept; default: dedup2d in the user's data directory",
     )
-    tenant: str = _setting(
+    tenant: str = setting(
         "DEDUP2D_TENANT",
         "default",
-        _text(TENANT_RULE, is_tenant_id),
+        text(TENANT_RULE, is_tenant_id),
         "whose index the command uses, and the service when it has no keys",
     )
-    host: str = _setting(
-        "DEDUP2D_HOST", "127.0.0.1", _text("an address", bool), "address the service listens on"
+    host: str = setting(
+        "DEDUP2D_HOST", "127.0.0.1", text("an address", bool), "address the service listens on"
     )
-    port: int = _setting(
-        "DEDUP2D_PORT", 8000, _whole(0, 65535), "port the service listens on; 0 takes a free one"
+    port: int = setting(
+        "DEDUP2D_PORT", 8000, whole(0, 65535), "port the service listens on; 0 takes a free one"
     )
-    api_keys: Mapping[str, str] = _setting(
+    api_keys: Mapping[str, str] = setting(
         "DEDUP2D_API_KEYS",
         Factory(dict),
-        _keys(),
+        keys(),
         "keys and the tenants they belong to; without keys the service listens on loopback only",
         secret=True,
     )
-    allowed_hosts: tuple[str, ...] = _setting(
+    allowed_hosts: tuple[str, ...] = setting(
         "DEDUP2D_ALLOWED_HOSTS",
         (),
-        _names(),
+        names(),
         "Host names that the service answers to besides loopback's when it has no keys",
     )
-    async_backend: str = _setting(
-        "DEDUP2D_ASYNC_BACKEND", "inprocess", _choice("inprocess"), "where jobs wait and run"
+    async_backend: str = setting(
+        "DEDUP2D_ASYNC_BACKEND", "inprocess", choice("inprocess"), "where jobs wait and run"
     )
-    max_jobs: int = _setting(
-        "DEDUP2D_ASYNC_MAX_JOBS", 200, _whole(1, 1_000_000), "jobs that may wait and run, over all tenants"
+    max_jobs: int = setting(
+        "DEDUP2D_ASYNC_MAX_JOBS", 200, whole(1, 1_000_000), "jobs that may wait and run, over all tenants"
     )
-    max_jobs_per_tenant: int = _setting(
+    max_jobs_per_tenant: int = setting(
         "DEDUP2D_ASYNC_MAX_JOBS_PER_TENANT",
         1_000_000,
-        _whole(1, 1_000_000),
+        whole(1, 1_000_000),
         "jobs of one tenant that may wait and run",
     )
-    max_concurrency: int = _setting(
-        "DEDUP2D_ASYNC_MAX_CONCURRENCY", 2, _whole(0, 256), "jobs that run at once; 0 runs none here"
+    max_concurrency: int = setting(
+        "DEDUP2D_ASYNC_MAX_CONCURRENCY", 2, whole(0, 256), "jobs that run at once; 0 runs none here"
     )
-    ttl_seconds: float = _setting(
+    ttl_seconds: float = setting(
         "DEDUP2D_ASYNC_TTL_SECONDS",
         3600.0,
-        _seconds(1, 31_536_000),
+        seconds(1, 31_536_000),
         "how long a job is kept once it is final",
     )
-    job_timeout_seconds: float = _setting(
-        "DEDUP2D_ASYNC_JOB_TIMEOUT_SECONDS", 300.0, _seconds(0.1, 86_400), "how long one search may run"
+    job_timeout_seconds: float = setting(
+        "DEDUP2D_ASYNC_JOB_TIMEOUT_SECONDS", 300.0, seconds(0.1, 86_400), "how long one search may run"
     )
-    max_wait_seconds: float = _setting(
+    max_wait_seconds: float = setting(
         "DEDUP2D_ASYNC_MAX_WAIT_SECONDS",
         3600.0,
-        _seconds(0, 604_800),
+        seconds(0, 604_800),
         "how long a job waits for a vision engine that cannot answer before it fails",
     )
-    lease_seconds: float = _setting(
-        "DEDUP2D_ASYNC_LEASE_SECONDS", 60.0, _seconds(1, 3600), "a worker silent for so long has lost its job"
+    lease_seconds: float = setting(
+        "DEDUP2D_ASYNC_LEASE_SECONDS", 60.0, seconds(1, 3600), "a worker silent for so long has lost its job"
     )
-    heartbeat_seconds: float = _setting(
-        "DEDUP2D_ASYNC_HEARTBEAT_SECONDS", 20.0, _seconds(0.1, 1800), "how often a worker renews its lease"
+    heartbeat_seconds: float = setting(
+        "DEDUP2D_ASYNC_HEARTBEAT_SECONDS", 20.0, seconds(0.1, 1800), "how often a worker renews its lease"
     )
-    sweep_seconds: float = _setting(
+    sweep_seconds: float = setting(
         "DEDUP2D_ASYNC_SWEEP_SECONDS",
         15.0,
-        _seconds(0.1, 3600),
+        seconds(0.1, 3600),
         "how often lost and expired jobs are looked for",
     )
-    file_storage: str = _setting("DEDUP2D_FILE_STORAGE", "local", _choice("local"), "where uploads are kept")
-    file_storage_dir: Path | None = _setting(
+    file_storage: str = setting("DEDUP2D_FILE_STORAGE", "local", choice("local"), "where uploads are kept")
+    file_storage_dir: Path | None = setting(
         "DEDUP2D_FILE_STORAGE_DIR",
         None,
-        _directory(),
+        directory(),
         "directory of uploads; default: files in the data directory",
     )
-    file_cleanup_on_finish: bool = _setting(
-        "DEDUP2D_FILE_STORAGE_CLEANUP_ON_FINISH", True, _yes_or_no(), "delete an upload when its job is final"
+    file_cleanup_on_finish: bool = setting(
+        "DEDUP2D_FILE_STORAGE_CLEANUP_ON_FINISH", True, yes_or_no(), "delete an upload when its job is final"
     )
-    file_retention_seconds: float = _setting(
+    file_retention_seconds: float = setting(
         "DEDUP2D_FILE_STORAGE_RETENTION_SECONDS",
         3600.0,
-        _seconds(60, 31_536_000),
+        seconds(60, 31_536_000),
         "how old an upload without a job must be before it is collected",
     )
-    max_upload_bytes: int = _setting(
-        "DEDUP2D_MAX_UPLOAD_BYTES", 100 * _MIB, _whole(1, 4096 * _MIB), "largest file taken in"
+    max_upload_bytes: int = setting(
+        "DEDUP2D_MAX_UPLOAD_BYTES", 100 * MIB, whole(1, 4096 * MIB), "largest file taken in"
     )
-    forced_async_file_size_bytes: int = _setting(
+    forced_async_file_size_bytes: int = setting(
         "DEDUP2D_FORCED_ASYNC_FILE_SIZE_BYTES",
-        5 * _MIB,
-        _whole(0, 4096 * _MIB),
+        5 * MIB,
+        whole(0, 4096 * MIB),
         "a search by a file larger than this always runs as a job",
     )
-    forced_async_on_mode_precise: bool = _setting(
+    forced_async_on_mode_precise: bool = setting(
         "DEDUP2D_FORCED_ASYNC_ON_MODE_PRECISE",
         True,
-        _yes_or_no(),
+        yes_or_no(),
         "a search with mode=precise always runs as a job",
     )
-    engine_processes: int = _setting(
+    engine_processes: int = setting(
         "DEDUP2D_ENGINE_PROCESSES",
         Factory(_default_processes),
-        _whole(1, 256),
+        whole(1, 256),
         "child processes that read and compare drawings; default: one per core, at most 8",
     )
-    read_max_pixels: int = _setting(
-        "DEDUP2D_READ_MAX_PIXELS", 120_000_000, _whole(10_000, 2_000_000_000), "most pixels of one picture"
+    read_max_pixels: int = setting(
+        "DEDUP2D_READ_MAX_PIXELS", 120_000_000, whole(10_000, 2_000_000_000), "most pixels of one picture"
     )
-    read_max_pages: int = _setting(
-        "DEDUP2D_READ_MAX_PAGES", 200, _whole(1, 10_000), "most sheets of one file"
+    read_max_pages: int = setting(
+        "DEDUP2D_READ_MAX_PAGES", 200, whole(1, 10_000), "most sheets of one file"
     )
-    read_max_entities: int = _setting(
+    read_max_entities: int = setting(
         "DEDUP2D_READ_MAX_ENTITIES",
         300_000,
-        _whole(100, 10_000_000),
+        whole(100, 10_000_000),
         "most entities of one DXF or DWG, blocks resolved",
     )
-    read_max_seconds: float = _setting(
-        "DEDUP2D_READ_MAX_SECONDS", 60.0, _seconds(0.1, 3600), "how long reading one file may take"
+    read_max_seconds: float = setting(
+        "DEDUP2D_READ_MAX_SECONDS", 60.0, seconds(0.1, 3600), "how long reading one file may take"
     )
-    log_level: str = _setting(
+    log_level: str = setting(
         "DEDUP2D_LOG_LEVEL",
         "info",
-        _choice("debug", "info", "warning", "error"),
+        choice("debug", "info", "warning", "error"),
         "least level that is logged",
     )
-    log_format: str = _setting(
+    log_format: str = setting(
         "DEDUP2D_LOG_FORMAT",
         "auto",
-        _choice("auto", "json", "console"),
+        choice("auto", "json", "console"),
         "auto: readable on a terminal, else JSON",
     )
 

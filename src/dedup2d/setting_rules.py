@@ -1,0 +1,161 @@
+"""
+How one setting is declared: its variable, default, what is allowed, and what it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import Converter, Factory, field, frozen
+
+from dedup2d.errors import ConfigurationError, MissingExtraError
+from dedup2d.tenants import TENANT_RULE, is_tenant_id
+
+try:
+    import environ
+except ImportError as error:
+    raise MissingExtraError("engine", "reading settings from the environment") from error
+
+__all__ = [
+    "MIB",
+    "Variable",
+    "choice",
+    "directory",
+    "keys",
+    "names",
+    "seconds",
+    "setting",
+    "text",
+    "whole",
+    "yes_or_no",
+]
+
+Rule = tuple[Callable[[str], Any], str]
+"""Turns the text of a variable into its value or raises ValueError; and what is allowed, in words."""
+
+MIB = 1024 * 1024
+
+
+@frozen
+class Variable:
+    """One setting as documentation shows it."""
+
+    name: str
+    default: str
+    allowed: str
+    help: str
+
+
+def whole(low: int, high: int) -> Rule:
+    def convert(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return convert, f"a whole number from {low} to {high}"
+
+
+def seconds(low: float, high: float) -> Rule:
+    def convert(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return convert, f"seconds from {low:g} to {high:g}"
+
+
+def choice(*allowed: str) -> Rule:
+    def convert(text: str) -> str:
+        if text not in allowed:
+            raise ValueError
+        return text
+
+    return convert, " or ".join(allowed)
+
+
+def yes_or_no() -> Rule:
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+
+    def convert(text: str) -> bool:
+        try:
+            return words[text.lower()]
+        except KeyError:
+            raise ValueError from None
+
+    return convert, "1 or 0"
+
+
+def text(allowed: str, accept: Callable[[str], object]) -> Rule:
+    def convert(text: str) -> str:
+        if not accept(text):
+            raise ValueError
+        return text
+
+    return convert, allowed
+
+
+def directory() -> Rule:
+    def convert(text: str) -> Path:
+        if not text or "\0" in text:
+            raise ValueError
+        return Path(text).expanduser()
+
+    return convert, "the path of a directory"
+
+
+def keys() -> Rule:
+    def convert(text: str) -> Mapping[str, str]:
+        keys: dict[str, str] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            tenant, colon, key = part.partition(":")
+            if not (
+                colon and is_tenant_id(tenant) and len(key) >= 16 and key.isascii() and key.isprintable()
+            ):
+                raise ValueError
+            if keys.setdefault(key, tenant) != tenant:
+                raise ValueError
+        return keys
+
+    return convert, f"TENANT:KEY, ...; a tenant is {TENANT_RULE}, a key at least 16 ASCII characters"
+
+
+def names() -> Rule:
+    def convert(text: str) -> tuple[str, ...]:
+        return tuple(filter(None, (name.strip().lower() for name in text.split(","))))
+
+    return convert, "host names, separated by commas"
+
+
+def setting(name: str, default: Any, rule: Rule, help: str, *, secret: bool = False) -> Any:  # noqa: A002 - environ's word
+    convert, allowed = rule
+
+    def checked(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return convert(value.strip())
+        except (ValueError, OverflowError):
+            raise ConfigurationError(name, "***" if secret else value, allowed) from None
+
+    shown = "" if isinstance(default, Factory) or secret else str(default)  # type: ignore[arg-type]  # a class at run time
+    variable = Variable(name, shown, allowed, help)
+    made = environ.var(default=default, converter=checked, name=name, help=help)
+    return field(
+        default=default,
+        converter=Converter(checked),
+        metadata={**made.metadata, "variable": variable},
+        repr=not secret,
+    )
