@@ -3,6 +3,9 @@ What runs inside a child process of `dedup2d.children`; standard library only.
 
 Requests come on standard input, answers go to standard output, both as pickles with a
 length of 8 bytes before them. Whatever native libraries print goes nowhere.
+
+Run as a script (`_child.py PARENT COMMAND...`) it becomes a command that dies with its parent,
+for `dedup2d.supervise`.
 """
 
 from __future__ import annotations
@@ -38,6 +41,16 @@ def main(parent: int, memory_bytes: int) -> None:
         answers.write(LENGTH.pack(len(answer)))
         answers.write(answer)
         answers.flush()
+
+
+def become(parent: int, command: list[str]) -> None:
+    """Turn this process into *command*, which dies with *parent*; does not return."""
+    _die_with(parent)
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - the parent says what it wants to run
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+        os._exit(127)  # as a shell says it
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -109,3 +122,7 @@ def _has_grown(memory_bytes: int) -> bool:
     except (OSError, ValueError):
         return False
     return resident > _RETIRE_AT * memory_bytes
+
+
+if __name__ == "__main__":
+    become(int(sys.argv[1]), sys.argv[2:])
