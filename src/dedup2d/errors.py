@@ -31,7 +31,11 @@ __all__ = [
     "UnreadableDrawingError",
     "UnreadableRecordError",
     "UnsupportedFormatError",
+    "VisionBadResponseError",
+    "VisionCircuitOpenError",
+    "VisionRefusedError",
     "VisionUnavailableError",
+    "VisionUnsupportedError",
     "WorkerLostError",
 ]
 
@@ -49,6 +53,11 @@ class Dedup2DError(Exception):
     code: ClassVar[str] = "INTERNAL"
     transient: ClassVar[bool] = False
     """Whether the same call may succeed later without any change."""
+
+    @classmethod
+    def saying(cls, message: str, **fields: Any) -> Dedup2DError:
+        """Return an error of this kind that says *message*, as another process worded it."""
+        return _revive(cls, (message,), fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what the error is: its message cannot be made again from its arguments."""
@@ -241,6 +250,53 @@ class VisionUnavailableError(Dedup2DError, ConnectionError):
     def __init__(self, reason: str, retry_after: float = 5.0) -> None:
         self.retry_after = retry_after
         super().__init__(f"the vision engine cannot answer now ({reason}): try again in {retry_after:.0f} s")
+
+
+class VisionCircuitOpenError(VisionUnavailableError):
+    """The vision server failed too often and is not asked for a while."""
+
+    code = "VISION_CIRCUIT_OPEN"
+
+    def __init__(self, endpoint: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        Exception.__init__(
+            self,
+            f"the vision server failed too often on {endpoint} and is not asked for {retry_after:.0f} s:"
+            " see its log",
+        )
+
+
+class VisionBadResponseError(Dedup2DError, ValueError):
+    """The vision server gave an answer that is not what its contract says."""
+
+    code = "VISION_BAD_RESPONSE"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the answer of the vision server cannot be used ({shown(reason, 200)}):"
+            " see what DEDUPCAD_VISION_URL points to, and its log"
+        )
+
+
+class VisionRefusedError(Dedup2DError, ValueError):
+    """The vision server refused the request for a reason of its own."""
+
+    code = "VISION_REFUSED"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the vision server refused the request ({shown(reason, 300)})")
+
+
+class VisionUnsupportedError(Dedup2DError, RuntimeError):
+    """The vision server has no route for this."""
+
+    code = "VISION_UNSUPPORTED"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the vision server cannot {what}: let DEDUPCAD_VISION_URL point to `dedup2d vision serve`,"
+            " or unset it for the embedded engine"
+        )
 
 
 class StoreUnavailableError(Dedup2DError, ConnectionError):

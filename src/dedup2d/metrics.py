@@ -1,4 +1,8 @@
-"""Prometheus metrics: prefix `dedup2d_`, base units, no label that a client can choose."""
+"""
+Prometheus metrics: base units, no label that a client can choose.
+
+All begin with `dedup2d_`, but those of calls to a vision server with `dedupcad_vision_`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ except ImportError as error:
 __all__ = ["PrometheusMetrics"]
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_CIRCUIT_STATES = {"closed": 0, "half-opened": 1, "opened": 2}
 _JOB_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -67,6 +72,7 @@ class PrometheusMetrics(Observer):
             buckets=_SECONDS,
             registry=registry,
         )
+        self._vision = VisionMetrics(registry)
         build = Gauge(
             "dedup2d_build_info", "Version of dedup2d and of Python", ["version", "python"], registry=registry
         )
@@ -110,3 +116,55 @@ class PrometheusMetrics(Observer):
     def operation(self, part: str, operation: str, outcome: str, seconds: float) -> None:
         self._operations.labels(part, operation, outcome).inc()
         self._operation_seconds.labels(part, operation).observe(seconds)
+
+    def vision_called(self, endpoint: str, outcome: str, seconds: float) -> None:
+        self._vision.called(endpoint, outcome, seconds)
+
+    def vision_retried(self, endpoint: str) -> None:
+        self._vision.retries.labels(endpoint).inc()
+
+    def vision_circuit(self, endpoint: str, state: str) -> None:
+        self._vision.circuit.labels(endpoint).set(_CIRCUIT_STATES[state])
+
+
+class VisionMetrics:
+    """What is counted and timed of the calls to a vision server."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "dedupcad_vision_requests",
+            "Requests to the vision server, by endpoint and outcome (ok, or the code of the error)",
+            ["endpoint", "outcome"],
+            registry=registry,
+        )
+        self.errors = Counter(
+            "dedupcad_vision_errors",
+            "Requests to the vision server that failed, by endpoint and code",
+            ["endpoint", "code"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "dedupcad_vision_request_duration_seconds",
+            "Duration of requests to the vision server, by endpoint",
+            ["endpoint"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.retries = Counter(
+            "dedupcad_vision_retries",
+            "Requests to the vision server that were tried again, by endpoint",
+            ["endpoint"],
+            registry=registry,
+        )
+        self.circuit = Gauge(
+            "dedupcad_vision_circuit_state",
+            "Circuit to the vision server: 0 closed, 1 half open, 2 open",
+            ["endpoint"],
+            registry=registry,
+        )
+
+    def called(self, endpoint: str, outcome: str, seconds: float) -> None:
+        self.requests.labels(endpoint, outcome).inc()
+        if outcome not in ("ok", "CANCELED"):
+            self.errors.labels(endpoint, outcome).inc()
+        self.seconds.labels(endpoint).observe(seconds)

@@ -9,11 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from dedup2d.errors import Dedup2DError
 from dedup2d.types import JobCounts, JobStatus
 
-__all__ = ["Observer"]
+__all__ = ["REQUEST_ID", "Observer"]
+
+REQUEST_ID: ContextVar[str] = ContextVar("dedup2d_request_id", default="")
+"""Id of the request (or job) that the current task works for, to be passed on to other servers."""
 
 
 class Observer:
@@ -50,6 +54,15 @@ class Observer:
 
     def operation(self, part: str, operation: str, outcome: str, seconds: float) -> None:
         """Hear that a part was called and how it went."""
+
+    def vision_called(self, endpoint: str, outcome: str, seconds: float) -> None:
+        """Hear that a vision server was asked once; a retry is a call of its own."""
+
+    def vision_retried(self, endpoint: str) -> None:
+        """Hear that a vision server is going to be asked again."""
+
+    def vision_circuit(self, endpoint: str, state: str) -> None:
+        """Hear that a circuit became `closed`, `half-opened` or `opened`."""
 
     @contextmanager
     def timed(self, part: str, operation: str) -> Iterator[None]:
