@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -89,8 +90,92 @@ class KeepsDepth(MemoryQueue):
         return 0
 
 
+class ServesOneLane(MemoryQueue):
+    async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        if lane is Lane.MAIN:
+            await super().put(job_id)
+
+
+class LeavesHandlersBehind(MemoryQueue):
+    """Returns from a cancelled consume while handlers still clean up."""
+
+    async def consume(self, handler: Callable[[str], Awaitable[None]], *, concurrency: int) -> None:
+        task = asyncio.ensure_future(super().consume(handler, concurrency=concurrency))
+        try:
+            await anyio.sleep_forever()
+        finally:
+            task.cancel()
+
+
+class Merging(MemoryQueue):
+    """A good queue in which one wake-up stands for all that wait."""
+
+    async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        if not self._waiting:
+            await super().put(job_id)
+
+    async def pass_on(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        await self.put(job_id)
+
+
+class NeverPassesOn(Merging):
+    async def pass_on(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        pass
+
+
+class PassesOnToTheIdleOnly(Merging):
+    """Waits with passing on until somebody is idle, so that who found a job does not begin."""
+
+    async def pass_on(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        await self.put(job_id)
+        while await self.depth():  # noqa: ASYNC110 - a broken one may be ugly too
+            await anyio.sleep(0.001)
+
+
+class MergesWithWhatRuns(Merging):
+    """Takes a handler that runs for one that will still look: it may have looked for the last time."""
+
+    running = 0
+
+    async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        if not self.running:
+            await super().put(job_id)
+
+    async def pass_on(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        await super().put(job_id)
+
+    async def consume(self, handler: Callable[[str], Awaitable[None]], *, concurrency: int) -> None:
+        async def counting(job_id: str) -> None:
+            self.running += 1
+            try:
+                await handler(job_id)
+            finally:
+                self.running -= 1
+
+        await super().consume(counting, concurrency=concurrency)
+
+
+async def test_contract_allows_a_queue_that_merges() -> None:
+    """If this fails, a queue has to keep every wake-up, and a long queue of jobs costs twice."""
+    await check_queue(Merging, seconds=10)
+
+
 @pytest.mark.parametrize(
-    "broken", [EndsAtError, OneTooMany, OneByOne, ForgetsWhatRuns, WaitsForRoom, OneErrorEndsAll, KeepsDepth]
+    "broken",
+    [
+        EndsAtError,
+        ForgetsWhatRuns,
+        KeepsDepth,
+        LeavesHandlersBehind,
+        MergesWithWhatRuns,
+        NeverPassesOn,
+        OneByOne,
+        OneErrorEndsAll,
+        OneTooMany,
+        PassesOnToTheIdleOnly,
+        ServesOneLane,
+        WaitsForRoom,
+    ],
 )
 async def test_contract_refuses_broken_queues(broken: Callable[[], MemoryQueue]) -> None:
     """If this fails, somebody's broken queue passes for one that keeps the contract."""
