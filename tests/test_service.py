@@ -18,6 +18,7 @@ from dedup2d.errors import (
     InvalidParameterError,
     JobNotFoundError,
     JobQueueFullError,
+    StoreUnavailableError,
     UnreadableDrawingError,
     UnsupportedFormatError,
     VisionUnavailableError,
@@ -26,9 +27,9 @@ from dedup2d.files.memory import MemoryFileStore
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.observe import Observer
 from dedup2d.queues.memory import MemoryQueue
-from dedup2d.runner import Runner, RunnerOptions, collect_files
+from dedup2d.runner import Runner, RunnerOptions, collect_files, stored_drawing
 from dedup2d.testing import FakeVision, ManualClock
-from dedup2d.types import Job, JobCounts
+from dedup2d.types import Job, JobCounts, Lane
 from dedup2d.uploads import clean_file_name
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -489,3 +490,142 @@ async def test_a_store_that_fails_for_a_while_does_not_end_the_runner() -> None:
 def test_file_names_of_clients_become_harmless(given: str, kept: str) -> None:
     """If this fails, a file name can break a log, a terminal or a path."""
     assert clean_file_name(given) == kept
+
+
+async def test_a_file_that_was_changed_after_it_was_taken_in_is_not_searched_with() -> None:
+    """If this fails, a damaged upload, or one a client wrote over, answers under another file's hash."""
+    async with MemoryFileStore() as files:
+        stored = await files.put("acme/1", _once(b"drawing"))
+        drawing = stored_drawing(files, "acme/1", name="a.png", sha256=stored.sha256, size=stored.size)
+
+        assert b"".join([chunk async for chunk in drawing.open()]) == b"drawing"
+        await files.put("acme/1", _once(b"another"))
+        with pytest.raises(UnreadableDrawingError, match="submit it again"):
+            assert [chunk async for chunk in drawing.open()]
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+DXF = b"  0\r\nSECTION\r\n  2\r\nHEADER\r\n  0\r\nENDSEC\r\n  0\r\nEOF\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "cad_lane", "lane"),
+    [(DXF, True, Lane.CAD), (PNG, True, Lane.MAIN), (DXF, False, Lane.MAIN)],
+)
+async def test_cad_files_wait_in_a_lane_of_their_own_where_there_is_one(
+    data: bytes, cad_lane: bool, lane: Lane
+) -> None:
+    """If this fails, one large DXF keeps pictures waiting, or waits for workers that are not there."""
+    async with Dedup2D(
+        jobs=MemoryJobStore(),
+        files=MemoryFileStore(),
+        queue=MemoryQueue(),
+        vision=FakeVision(),
+        options=ServiceOptions(cad_lane=cad_lane, run=RunnerOptions(concurrency=0)),
+    ) as dedup:
+        job = await dedup.submit("acme", data, file_name="a")
+
+        assert (job.lane, (await dedup.get("acme", job.job_id)).lane) == (lane, lane)
+
+
+class _Unreachable(MemoryQueue):
+    """A queue whose server is away; a real one raises the same."""
+
+    async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
+        raise StoreUnavailableError("Redis", "it is away")
+
+
+async def test_a_job_that_was_admitted_is_answered_although_nobody_was_woken() -> None:
+    """If this fails, a client that is told 503 submits again, and both jobs run."""
+    bench = Bench()
+    async with Dedup2D(
+        jobs=MemoryJobStore(),
+        files=MemoryFileStore(),
+        queue=_Unreachable(),
+        vision=bench.vision,
+        options=ServiceOptions(run=RunnerOptions(concurrency=0)),
+    ) as dedup:
+        job = await dedup.submit("acme", PNG, file_name="a.png")
+
+        assert (await dedup.get("acme", job.job_id)).status is JobStatus.PENDING
+
+
+class _AwayAtTheEnd(MemoryJobStore):
+    """A store that cannot be reached the first times that a job is to be finished."""
+
+    failures = 3
+
+    async def finish(self, *args: object, **given: object) -> Job:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailableError("Redis", "it is away")
+        return await super().finish(*args, **given)  # type: ignore[arg-type]
+
+
+async def test_a_result_is_kept_until_its_store_can_be_reached_again() -> None:
+    """If this fails, a restart of the store throws away every search that ends meanwhile."""
+    bench = Bench()
+    jobs, pauses = _AwayAtTheEnd(clock=bench.clock), list[float]()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await anyio.sleep(BEAT if seconds == BEAT else 0)
+
+    runner = _runner(bench, jobs, sleep=pause)
+    await _run_one(runner, jobs)
+
+    assert (await jobs.get("j")).status is JobStatus.COMPLETED
+    assert (await jobs.get("j")).attempts == 1
+    assert [seconds for seconds in pauses if seconds != BEAT][-3:] == [0.2, 0.4, 0.8]
+
+
+async def test_a_result_is_given_up_when_its_lease_must_have_run_out() -> None:
+    """If this fails, a worker without a store keeps its slots busy for ever."""
+    bench = Bench()
+    jobs = _AwayAtTheEnd(clock=bench.clock)
+    jobs.failures = 1000
+
+    async def pause(seconds: float) -> None:
+        bench.clock.advance(seconds)
+        await anyio.lowlevel.checkpoint()
+
+    runner = _runner(bench, jobs, sleep=pause)
+    with pytest.raises(StoreUnavailableError):
+        await _run_one(runner, jobs)
+
+    assert 900 < jobs.failures < 1000
+
+
+def _runner(bench: Bench, jobs: MemoryJobStore, sleep: Callable[[float], Awaitable[None]]) -> Runner:
+    return Runner(
+        jobs=jobs,
+        files=MemoryFileStore(clock=bench.clock),
+        queue=MemoryQueue(),
+        vision=bench.vision,
+        options=bench.options,
+        observer=Observer(),
+        clock=bench.clock,
+        new_id=lambda: "token",
+        sleep=sleep,
+    )
+
+
+async def _run_one(runner: Runner, jobs: MemoryJobStore) -> None:
+    stored = await runner.files.put("acme/j", _once(PNG))
+    await jobs.admit(
+        Job(
+            job_id="j",
+            tenant_id="acme",
+            file_key="acme/j",
+            file_name="a.png",
+            file_hash=stored.sha256,
+            file_size=stored.size,
+            created_at=jobs._clock(),
+        ),
+        max_jobs=1,
+        max_jobs_per_tenant=1,
+    )
+    await runner.wake("j")

@@ -6,9 +6,10 @@ The order of steps and what a crash may lose are in docs/jobs.md.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from dedup2d.errors import (
     JobTimeoutError,
     LeaseLostError,
     StoreUnavailableError,
+    UnreadableDrawingError,
 )
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, LocalFiles, Queue, SharedQueue, VisionClient
@@ -62,9 +64,22 @@ class RunnerOptions:
 
 
 def stored_drawing(files: FileStore, key: str, *, name: str, sha256: str, size: int) -> DrawingFile:
-    """Return the file of *key* as a vision client wants it, with a local path if it has one."""
+    """
+    Return the file of *key* as a vision client wants it, with a local path if it has one.
+
+    Reading it raises `UnreadableDrawingError` at its end if it is no longer what was stored.
+    """
     path = Path(files.local_path(key)) if isinstance(files, LocalFiles) else None
-    return DrawingFile(name=name, sha256=sha256, size=size, open=lambda: files.open(key), path=path)
+
+    async def unchanged() -> AsyncGenerator[bytes, None]:
+        digest = hashlib.sha256()
+        async for chunk in files.open(key):
+            digest.update(chunk)
+            yield chunk
+        if digest.hexdigest() != sha256:
+            raise UnreadableDrawingError(name, "its bytes are not those that were taken in: submit it again")
+
+    return DrawingFile(name=name, sha256=sha256, size=size, open=unchanged, path=path)
 
 
 @contextmanager
