@@ -25,6 +25,8 @@ from attrs import define, field
 
 from tests.serving import free_port
 
+__all__ = ["RedisServer", "free_port", "redis_binary", "redis_server", "redis_url"]
+
 START_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -52,12 +54,14 @@ class RedisServer:
     def start(self) -> None:
         """Start it on its port and wait until it answers."""
         secret = ["--requirepass", self.password] if self.password else []
+        kept = ["--save", "", "--dir", str(self.directory)]
+        self.start_with(["--port", str(self.port), "--bind", "127.0.0.1", *kept, *secret, *self.arguments])
+
+    def start_with(self, arguments: Sequence[str]) -> None:
+        """Start it with this command line alone and wait until it answers."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [
-                    *(redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1"),
-                    *("--save", "", "--dir", str(self.directory), *secret, *self.arguments),
-                ],
+                [redis_binary(), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
