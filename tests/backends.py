@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from secrets import token_hex
 from tempfile import mkdtemp
 
 from dedup2d.files.local import LocalFileStore
 from dedup2d.files.memory import MemoryFileStore
+from dedup2d.files.s3 import S3FileStore, S3Options
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.jobs.sqlite import SQLiteJobStore
 from dedup2d.protocols import FileStore, JobStore, Queue
 from dedup2d.queues.memory import MemoryQueue
+from tests.s3_server import S3Server, shared_s3_server
 
 Clock = Callable[[], float]
 
@@ -24,11 +27,28 @@ JOB_STORES: dict[str, Callable[[Clock, Path], AbstractAsyncContextManager[JobSto
 FILE_STORES: dict[str, Callable[[Clock, Path], AbstractAsyncContextManager[FileStore]]] = {
     "memory": lambda clock, directory: MemoryFileStore(clock=clock),
     "local": lambda clock, directory: LocalFileStore(fresh(directory) / "files", clock=clock),
+    "s3": lambda clock, directory: S3FileStore(s3_options(), clock=clock),
 }
 
 QUEUES: dict[str, Callable[[], AbstractAsyncContextManager[Queue]]] = {
     "memory": MemoryQueue,
 }
+
+
+OWN_CLOCK = frozenset({"s3"})
+"""File stores whose server gives the time."""
+
+
+def s3_options(server: S3Server | None = None) -> S3Options:
+    """Return how to use a new prefix of the bucket."""
+    server = server or shared_s3_server()
+    return S3Options(
+        endpoint=server.endpoint,
+        bucket=server.bucket,
+        prefix=f"run-{token_hex(8)}",
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+    )
 
 
 def fresh(directory: Path) -> Path:

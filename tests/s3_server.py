@@ -10,7 +10,6 @@ A server that cannot be started is an error. It dies with the thread that starte
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import shutil
@@ -27,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import botocore.session
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from attrs import define, field
@@ -147,17 +147,20 @@ class S3Server:
         """Return when the server answers."""
         wait_until(lambda: answers(self.endpoint + self.health), self._gateway)
 
-    def client(self, **options: Any) -> Any:
+    @property
+    def access(self) -> dict[str, Any]:
+        """Arguments of a client of botocore."""
+        return {
+            "endpoint_url": self.endpoint,
+            "region_name": "us-east-1",
+            "aws_access_key_id": self.access_key,
+            "aws_secret_access_key": self.secret_key,
+        }
+
+    def client(self) -> Any:
         """Return a client of aiobotocore, to look at the server past what is tested."""
-        return get_session().create_client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=AioConfig(s3={"addressing_style": "path"}, request_checksum_calculation="when_required"),
-            **options,
-        )
+        config = AioConfig(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
+        return get_session().create_client("s3", config=config, **self.access)
 
     @property
     def _gateway(self) -> Leashed:
@@ -287,15 +290,18 @@ def s3_server(directory: Path, *, own: bool = False) -> Iterator[S3Server]:
             gateway=machinery.start(),
         )
         server.wait()
-        asyncio.run(_make_bucket(server))
+        _make_bucket(server)
         yield server
     finally:
         machinery.stop()
 
 
-async def _make_bucket(server: S3Server) -> None:
-    async with server.client() as client:
-        await client.create_bucket(Bucket=server.bucket)
+def _make_bucket(server: S3Server) -> None:
+    client = botocore.session.get_session().create_client("s3", **server.access)
+    try:
+        client.create_bucket(Bucket=server.bucket)
+    finally:
+        client.close()
 
 
 @cache
@@ -305,8 +311,8 @@ def shared_s3_server(*, own: bool = False) -> S3Server:
         return there
     if own and running_server() is None:
         return shared_s3_server()
-    stack = ExitStack()
-    directory = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-    server = stack.enter_context(s3_server(Path(directory), own=own))
-    atexit.register(stack.close)
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        server = stack.enter_context(s3_server(Path(directory), own=own))
+        atexit.register(stack.pop_all().close)
     return server

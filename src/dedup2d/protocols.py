@@ -26,6 +26,7 @@ from dedup2d.types import (
     JobPage,
     JobStatus,
     Lane,
+    PresignedUpload,
     RebuildResult,
     SearchParams,
     SearchResult,
@@ -38,6 +39,7 @@ __all__ = [
     "FileStore",
     "JobStore",
     "LocalFiles",
+    "PresignedFiles",
     "Progress",
     "Queue",
     "SharedQueue",
@@ -246,6 +248,24 @@ class LocalFiles(Protocol):
 
     def local_path(self, key: str) -> str:
         """Return the path under which the file of *key* can be read in place, if stored."""
+
+
+@runtime_checkable
+class PresignedFiles(Protocol):
+    """What a FileStore may offer besides: clients can put files into it themselves."""
+
+    async def presign(
+        self, key: str, *, size: int, content_type: str | None = None, expires_seconds: int = 900
+    ) -> PresignedUpload:
+        """
+        Return a URL by which somebody without credentials may put *size* bytes under *key*.
+
+        It serves this key and size alone, and for 1 to 3600 seconds. Nobody has looked at the bytes
+        that are put so, nor counted their hash.
+
+        Raises:
+            InvalidParameterError: *key* is not a key, or *size* or *expires_seconds* out of range.
+        """
 
 
 class Queue(Resource, Protocol):

@@ -33,6 +33,7 @@ __all__ = [
     "LevelScore",
     "Match",
     "Mode",
+    "PresignedUpload",
     "RebuildResult",
     "Relation",
     "SearchParams",
@@ -180,6 +181,21 @@ class StoredFile:
     size: int
     created_at: float
     sha256: str = ""
+
+
+@frozen(kw_only=True)
+class PresignedUpload:
+    """
+    How a client may put one file into the store itself.
+
+    It sends the bytes to `url` by `method`, with all of `headers`, before the Unix time `expires_at`.
+    The URL can be used more than once until then: what lies under the key may change.
+    """
+
+    url: str = field(repr=False)
+    method: str = "PUT"
+    headers: Mapping[str, str] = field(factory=dict)
+    expires_at: float
 
 
 @frozen(kw_only=True)
