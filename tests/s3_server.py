@@ -14,14 +14,10 @@ import atexit
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,71 +27,11 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from attrs import define, field
 
-START_SECONDS = 45.0
-_STOP_SECONDS = 5.0
+from tests.leashed import Leashed, ServerNotStartedError, answers, run, wait_until
+from tests.s3_ceph import Ceph
+from tests.serving import free_port
+
 _ENVIRONMENT = "DEDUP2D_TEST_S3_"
-
-# PR_SET_PDEATHSIG = 1; the parent may be gone before it is set.
-_LEASHED = """
-import ctypes, os, sys
-ctypes.CDLL(None, use_errno=True).prctl(1, 9)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the tests are gone")
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
-
-class ServerNotStartedError(RuntimeError):
-    """The server cannot be started; the message ends with its log."""
-
-
-@define
-class Leashed:
-    """A server process in a group of its own, killed when its parent dies; its output goes to *log*."""
-
-    arguments: Sequence[str]
-    log: Path
-    environment: Mapping[str, str] = field(factory=dict)
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-ISc", _LEASHED, str(os.getpid()), *self.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self.environment},
-                start_new_session=True,
-            )
-
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def send(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
-
-    def stop(self) -> None:
-        """Ask it to end, then make it; return when it is gone."""
-        if not self.running():
-            return
-        assert self.process is not None
-        self.send(signal.SIGCONT)
-        self.send(signal.SIGTERM)
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.send(signal.SIGKILL)
-        self.process.wait()
-
-    def end_of_log(self) -> str:
-        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else "(no log)"
 
 
 class Machinery(Protocol):
@@ -203,49 +139,12 @@ def _juicefs() -> str:
     return found
 
 
-def run(command: Sequence[str], **options: Any) -> str:
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
-    )
-    if done.returncode:
-        raise ServerNotStartedError(f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}")
-    return str(done.stdout)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
-
-
-def wait_until(ready: Callable[[], bool], server: Leashed) -> None:
-    """
-    Return when *server* is *ready*.
-
-    Raises:
-        ServerNotStartedError: it ended, or is not ready within `START_SECONDS`.
-    """
-    deadline = time.monotonic() + START_SECONDS
-    while not ready():
-        if not server.running() or time.monotonic() > deadline:
-            raise ServerNotStartedError(f"{server.arguments[0]} does not answer: {server.end_of_log()}")
-        time.sleep(0.05)
-
-
 def _machinery(directory: Path, port: int, keys: tuple[str, str]) -> Machinery:
+    kinds: dict[str, Callable[..., Machinery]] = {"juicefs": JuiceFS, "ceph": Ceph}
     kind = os.environ.get(_ENVIRONMENT + "SERVER") or "juicefs"
-    if kind != "juicefs":
-        raise ServerNotStartedError(f"{_ENVIRONMENT}SERVER={kind} is not allowed: set it to juicefs")
-    return JuiceFS(directory, port, keys)
+    if kind not in kinds:
+        raise ServerNotStartedError(f"{_ENVIRONMENT}SERVER={kind} is not allowed: one of {', '.join(kinds)}")
+    return kinds[kind](directory, port, keys)
 
 
 def running_server() -> S3Server | None:
