@@ -15,7 +15,11 @@ from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.jobs.sqlite import SQLiteJobStore
 from dedup2d.protocols import FileStore, JobStore, Queue
 from dedup2d.queues.memory import MemoryQueue
+from dedup2d.redis_connection import RedisOptions
+from dedup2d.types import Lane
+from dedup2d_worker.queue import RQQueue
 from tests.s3_server import S3Server, shared_s3_server
+from tests.servers import redis_url
 
 Clock = Callable[[], float]
 
@@ -32,6 +36,7 @@ FILE_STORES: dict[str, Callable[[Clock, Path], AbstractAsyncContextManager[FileS
 
 QUEUES: dict[str, Callable[[], AbstractAsyncContextManager[Queue]]] = {
     "memory": MemoryQueue,
+    "rq": lambda: rq_queue(),  # noqa: PLW0108 - it is defined below
 }
 
 
@@ -54,3 +59,10 @@ def s3_options(server: S3Server | None = None) -> S3Options:
 def fresh(directory: Path) -> Path:
     """Return a new directory inside *directory*: every store of the table starts empty."""
     return Path(mkdtemp(dir=directory))
+
+
+def rq_queue(url: str | None = None) -> RQQueue:
+    """Return a queue over RQ whose names are its own, on the shared Redis by default."""
+    prefix = f"test-{token_hex(8)}"
+    names = {Lane.MAIN: f"{prefix}:queue", Lane.CAD: f"{prefix}:cad"}
+    return RQQueue(RedisOptions(url or redis_url(), key_prefix=prefix), names=names)

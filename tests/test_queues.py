@@ -90,6 +90,14 @@ class KeepsDepth(MemoryQueue):
         return 0
 
 
+class NeverForgets(MemoryQueue):
+    most = 0
+
+    async def depth(self) -> int:
+        self.most = max(self.most, await super().depth())
+        return self.most
+
+
 class ServesOneLane(MemoryQueue):
     async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
         if lane is Lane.MAIN:
@@ -168,6 +176,7 @@ async def test_contract_allows_a_queue_that_merges() -> None:
         KeepsDepth,
         LeavesHandlersBehind,
         MergesWithWhatRuns,
+        NeverForgets,
         NeverPassesOn,
         OneByOne,
         OneErrorEndsAll,

@@ -166,7 +166,6 @@ async def puts_without_waiting_for_a_worker(queue: Queue) -> None:
         await worker.until(lambda: len(set(worker.ended)) == 300)
         while await queue.depth():  # noqa: ASYNC110 - a queue on another machine tells nobody
             await anyio.sleep(_POLL_SECONDS)
-    expect_same(await queue.depth(), 0, "then none waits")
 
 
 async def goes_on_after_a_handler_that_raises(queue: Queue) -> None:
