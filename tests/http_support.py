@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from dedup2d.files.memory import MemoryFileStore
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.metrics import PrometheusMetrics
+from dedup2d.protocols import FileStore
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import RunnerOptions
 from dedup2d.service import Dedup2D, ServiceOptions
@@ -90,6 +91,7 @@ async def bench(
     settings: Settings | None = None,
     *,
     vision: FakeVision | None = None,
+    files: FileStore | None = None,
     concurrency: int = 2,
     limits: UploadLimits | None = None,
     key: str | None = None,
@@ -100,13 +102,14 @@ async def bench(
     vision, metrics, stopping = vision or FakeVision(), PrometheusMetrics(), Stopping()
     service = Dedup2D(
         jobs=MemoryJobStore(),
-        files=MemoryFileStore(),
+        files=files or MemoryFileStore(),
         queue=MemoryQueue(),
         vision=vision,
         observer=metrics,
         options=ServiceOptions(
             max_jobs=settings.max_jobs,
             max_upload_bytes=settings.max_upload_bytes,
+            offer_uploads=settings.s3_presigned_uploads,
             run=RunnerOptions(concurrency=concurrency),
         ),
     )

@@ -93,3 +93,65 @@ def test_the_document_lists_every_setting() -> None:
             f"| `{variable.name}` | {variable.default or '—'} | {variable.allowed} | {variable.help} |"
             in text
         )
+
+
+@pytest.mark.parametrize(
+    ("variables", "name", "said"),
+    [
+        (
+            {"DEDUP2D_REDIS_URL": "localhost:6379"},
+            "DEDUP2D_REDIS_URL",
+            "redis://[user:password@]host[:port][/db]",
+        ),
+        (
+            {"DEDUP2D_REDIS_URL": "http://localhost"},
+            "DEDUP2D_REDIS_URL",
+            "redis://[user:password@]host[:port][/db]",
+        ),
+        ({"DEDUPCAD_VISION_URL": "vision:58001"}, "DEDUPCAD_VISION_URL", "with its scheme"),
+        ({"DEDUPCAD_VISION_URL": "http://user:pw@vision"}, "DEDUPCAD_VISION_URL", "without user"),
+        ({"DEDUPCAD_VISION_URL": "http://vision:x"}, "DEDUPCAD_VISION_URL", "with its scheme"),
+        ({"DEDUP2D_S3_ENDPOINT": "minio:9000"}, "DEDUP2D_S3_ENDPOINT", "with its scheme"),
+        ({"DEDUP2D_S3_PREFIX": "../up"}, "DEDUP2D_S3_PREFIX", "key prefix"),
+        ({"DEDUP2D_FILE_STORAGE": "s3"}, "DEDUP2D_S3_BUCKET", "DEDUP2D_FILE_STORAGE is s3"),
+        ({"DEDUP2D_S3_ACCESS_KEY": "id"}, "DEDUP2D_S3_SECRET_KEY", "other half"),
+        ({"DEDUP2D_S3_SECRET_KEY": "it"}, "DEDUP2D_S3_ACCESS_KEY", "other half"),
+        ({"DEDUP2D_S3_KMS_KEY_ID": "k"}, "DEDUP2D_S3_SERVER_SIDE_ENCRYPTION", "aws:kms"),
+        ({"DEDUP2D_S3_PRESIGNED_UPLOADS": "1"}, "DEDUP2D_FILE_STORAGE", "s3"),
+        ({"DEDUP2D_RENDER_QUEUE_NAME": "dedup2d:queue"}, "DEDUP2D_RENDER_QUEUE_NAME", "another name"),
+        ({"DEDUP2D_QUEUE_NAME": "two words"}, "DEDUP2D_QUEUE_NAME", "letters"),
+    ],
+)
+def test_wrong_settings_of_servers_are_named(variables: dict[str, str], name: str, said: str) -> None:
+    """If this fails, a service starts with half a deployment and fails at the first job."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment(variables)
+
+    assert caught.value.name == name
+    assert said in str(caught.value)
+
+
+def test_the_queue_is_also_named_as_it_was_before() -> None:
+    """If this fails, workers and services that are configured by the runbook's old name part company."""
+    assert Settings.from_environment({}).main_queue_name == "dedup2d:queue"
+    assert Settings.from_environment({"DEDUP2D_REDIS_KEY_PREFIX": "x"}).main_queue_name == "x:queue"
+    assert Settings.from_environment({"DEDUP2D_ARQ_QUEUE_NAME": "old"}).main_queue_name == "old"
+    both = {"DEDUP2D_ARQ_QUEUE_NAME": "old", "DEDUP2D_QUEUE_NAME": "new"}
+    assert Settings.from_environment(both).main_queue_name == "new"
+
+
+def test_secrets_of_servers_are_shown_nowhere() -> None:
+    """If this fails, logging the settings, or an error about one, gives away a password."""
+    settings = Settings.from_environment(
+        {
+            "DEDUP2D_REDIS_URL": "redis://user:hunter22@redis:6379/1",
+            "DEDUP2D_S3_ACCESS_KEY": "AKIA1",
+            "DEDUP2D_S3_SECRET_KEY": "hunter22",
+            "DEDUPCAD_VISION_API_KEY": "hunter22hunter22",
+        }
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"DEDUP2D_REDIS_URL": "http://user:hunter22@redis"})
+
+    assert "hunter22" not in repr(settings)
+    assert "hunter22" not in str(caught.value)

@@ -2,52 +2,189 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dedup2d.errors import MissingExtraError
 from dedup2d.files.local import LocalFileStore
-from dedup2d.jobs.sqlite import SQLiteJobStore
 from dedup2d.observe import Observer
-from dedup2d.queues.memory import MemoryQueue
-from dedup2d.readers import ReadLimits
+from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
 from dedup2d.runner import RunnerOptions
 from dedup2d.service import Dedup2D, ServiceOptions
 from dedup2d.settings import Settings
-from dedup2d.vision.embedded import EmbeddedVision
+from dedup2d.types import Lane
 
-__all__ = ["build_service"]
+if TYPE_CHECKING:
+    from dedup2d.redis_connection import RedisOptions
+    from dedup2d.vision.embedded import EmbeddedVision
+
+__all__ = [
+    "build_embedded",
+    "build_files",
+    "build_jobs",
+    "build_queue",
+    "build_service",
+    "build_vision",
+    "redis_options",
+]
+
+# Each back end is loaded where it is built: its packages are behind an extra of their own.
+# ruff: noqa: PLC0415
 
 
-def build_service(settings: Settings, observer: Observer) -> Dedup2D:
-    """Return the service for one machine, everything under `settings.data_dir`."""
+def build_service(
+    settings: Settings,
+    observer: Observer,
+    *,
+    concurrency: int | None = None,
+    lanes: frozenset[Lane] | None = None,
+) -> Dedup2D:
+    """
+    Return the service.
+
+    Args:
+        settings: name the back ends and the limits.
+        observer: hears what happens.
+        concurrency: jobs that this process runs at once. If not given: `max_concurrency` where jobs run in
+            the service, and none where they have workers.
+        lanes: the jobs that are run here, None for all.
+    """
+    if concurrency is None:
+        concurrency = settings.max_concurrency if settings.async_backend == "inprocess" else 0
     return Dedup2D(
-        jobs=SQLiteJobStore(settings.data_dir / "jobs.db"),
-        files=LocalFileStore(settings.file_storage_dir or settings.data_dir / "files"),
-        queue=MemoryQueue(),
-        vision=EmbeddedVision(
-            settings.data_dir / "index", limits=read_limits(settings), processes=settings.engine_processes
-        ),
-        options=service_options(settings),
+        jobs=build_jobs(settings),
+        files=build_files(settings),
+        queue=build_queue(settings),
+        vision=build_vision(settings, observer),
+        options=service_options(settings, concurrency=concurrency, lanes=lanes),
         observer=observer,
     )
 
 
-def read_limits(settings: Settings) -> ReadLimits:
-    """Return the limits of reading one file."""
-    return ReadLimits(
+def build_jobs(settings: Settings) -> JobStore:
+    """Return the store of jobs."""
+    if settings.async_backend == "redis":
+        from dedup2d.jobs.redis import RedisJobStore
+
+        return RedisJobStore(redis_options(settings))
+    from dedup2d.jobs.sqlite import SQLiteJobStore
+
+    return SQLiteJobStore(settings.data_dir / "jobs.db")
+
+
+def build_files(settings: Settings) -> FileStore:
+    """Return the store of uploads."""
+    if settings.file_storage == "s3":
+        from dedup2d.files.s3 import S3FileStore, S3Options
+
+        assert settings.s3_bucket is not None
+        return S3FileStore(
+            S3Options(
+                bucket=settings.s3_bucket,
+                endpoint=settings.s3_endpoint,
+                region=settings.s3_region,
+                prefix=settings.s3_prefix.strip("/"),
+                access_key=settings.s3_access_key,
+                secret_key=settings.s3_secret_key,
+                addressing=settings.s3_addressing,
+                server_side_encryption=settings.s3_encryption,
+                kms_key_id=settings.s3_kms_key_id,
+            )
+        )
+    return LocalFileStore(settings.file_storage_dir or settings.data_dir / "files")
+
+
+def build_queue(settings: Settings) -> Queue:
+    """
+    Return the queue.
+
+    Raises:
+        MissingExtraError: the package that brings the queue for Redis is not installed.
+    """
+    if settings.async_backend == "redis":
+        names = {Lane.MAIN: settings.main_queue_name}
+        if settings.render_queue_name is not None:
+            names[Lane.CAD] = settings.render_queue_name
+        for entry in entry_points(group="dedup2d.queues", name="rq"):
+            queue: Queue = entry.load()(redis_options(settings), names=names)
+            return queue
+        raise MissingExtraError("worker", "the queue for Redis")
+    from dedup2d.queues.memory import MemoryQueue
+
+    return MemoryQueue()
+
+
+def build_vision(settings: Settings, observer: Observer) -> VisionClient:
+    """Return what answers searches."""
+    if settings.vision_url is not None:
+        from dedup2d.vision.http import HTTPVisionClient, VisionOptions
+
+        return HTTPVisionClient(
+            VisionOptions(
+                url=settings.vision_url,
+                timeout_seconds=settings.vision_timeout_seconds,
+                api_key=settings.vision_api_key,
+                retry_attempts=settings.vision_retry_attempts,
+                retry_base_delay_seconds=settings.vision_retry_base_delay_seconds,
+                retry_max_delay_seconds=settings.vision_retry_max_delay_seconds,
+                circuit_failures=settings.vision_circuit_failures,
+                circuit_open_seconds=settings.vision_circuit_open_seconds,
+                circuit_half_open_calls=settings.vision_circuit_half_open_calls,
+                circuit_close_successes=settings.vision_circuit_close_successes,
+            ),
+            observer=observer,
+        )
+    return build_embedded(settings)
+
+
+def build_embedded(
+    settings: Settings, *, directory: Path | None = None, processes: int | None = None
+) -> EmbeddedVision:
+    """Return the engine on the indexes in *directory*, by default those in the data directory."""
+    from dedup2d.readers import ReadLimits
+    from dedup2d.vision.embedded import EmbeddedVision
+
+    limits = ReadLimits(
         max_bytes=max(settings.max_upload_bytes, 1),
         max_pixels=settings.read_max_pixels,
         max_pages=settings.read_max_pages,
         max_entities=settings.read_max_entities,
         max_seconds=settings.read_max_seconds,
     )
+    return EmbeddedVision(
+        directory or settings.data_dir / "index",
+        limits=limits,
+        processes=processes or settings.engine_processes,
+    )
 
 
-def service_options(settings: Settings) -> ServiceOptions:
+def redis_options(settings: Settings) -> RedisOptions:
+    """Return how Redis is reached."""
+    from dedup2d.redis_connection import RedisOptions
+
+    return RedisOptions(
+        url=settings.redis_url,
+        key_prefix=settings.redis_key_prefix,
+        pool_size=settings.redis_pool_size,
+        connect_seconds=settings.redis_connect_seconds,
+        command_seconds=settings.redis_timeout_seconds,
+    )
+
+
+def service_options(
+    settings: Settings, *, concurrency: int, lanes: frozenset[Lane] | None = None
+) -> ServiceOptions:
     """Return the limits of the service."""
     return ServiceOptions(
         max_jobs=settings.max_jobs,
         max_jobs_per_tenant=settings.max_jobs_per_tenant,
         max_upload_bytes=settings.max_upload_bytes,
+        cad_lane=settings.render_queue_name is not None,
+        offer_uploads=settings.s3_presigned_uploads,
         run=RunnerOptions(
-            concurrency=settings.max_concurrency,
+            concurrency=concurrency,
+            lanes=lanes,
             lease_seconds=settings.lease_seconds,
             heartbeat_seconds=settings.heartbeat_seconds,
             sweep_seconds=settings.sweep_seconds,

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import define, field, frozen
+from attrs import define, field
 
 from dedup2d.errors import (
-    JobNotFoundError,
     JobQueueFullError,
-    StoreUnavailableError,
 )
+from dedup2d.intake import Intake, ServiceOptions
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
-from dedup2d.runner import Runner, RunnerOptions, in_time, stored_drawing
+from dedup2d.runner import Runner, in_time, stored_drawing
 from dedup2d.tenants import check_tenant_id
 from dedup2d.types import (
     AddResult,
@@ -37,10 +36,10 @@ from dedup2d.types import (
     JobCounts,
     JobPage,
     JobStatus,
-    Lane,
     RebuildResult,
     SearchParams,
     SearchResult,
+    UploadOffer,
 )
 from dedup2d.uploads import Data, checked, clean_file_name, file_in_place
 
@@ -52,27 +51,6 @@ __all__ = ["Dedup2D", "ServiceOptions"]
 log = logging.getLogger("dedup2d.service")
 
 _LONGEST_POLL_SECONDS = 0.5
-_CAD_FORMATS = frozenset({"dxf", "dwg"})
-
-
-@frozen(kw_only=True)
-class ServiceOptions:
-    """
-    Limits of the service.
-
-    Args:
-        max_jobs: jobs that may wait and run at once, over all tenants.
-        max_jobs_per_tenant: the same for one tenant.
-        max_upload_bytes: largest file taken in.
-        cad_lane: let DXF and DWG wait for workers of their own.
-        run: how jobs are run.
-    """
-
-    max_jobs: int = 200
-    max_jobs_per_tenant: int = 1_000_000
-    max_upload_bytes: int = 100 * 1024 * 1024
-    cad_lane: bool = False
-    run: RunnerOptions = field(factory=RunnerOptions)
 
 
 def new_id() -> str:
@@ -105,6 +83,7 @@ class Dedup2D:
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = new_id
     _runner: Runner = field(init=False)
+    _intake: Intake = field(init=False)
     _stack: AsyncExitStack = field(factory=AsyncExitStack, init=False)
     _direct: int = field(default=0, init=False)
 
@@ -115,6 +94,15 @@ class Dedup2D:
             queue=self.queue,
             vision=self.vision,
             options=self.options.run,
+            observer=self.observer,
+            clock=self.clock,
+            new_id=self.new_id,
+        )
+        self._intake = Intake(
+            jobs=self.jobs,
+            files=self.files,
+            queue=self.queue,
+            options=self.options,
             observer=self.observer,
             clock=self.clock,
             new_id=self.new_id,
@@ -188,43 +176,51 @@ class Dedup2D:
             JobQueueFullError: no place is free.
             IdempotencyConflictError: the key came before with another request.
         """
-        check_tenant_id(tenant_id)
-        if idempotency_key is None:
-            await self._refuse_early()
-        job_id, name = self.new_id(), clean_file_name(file_name)
-        key = f"{tenant_id}/{job_id}"
-        formats: list[str] = []
-        chunks = checked(data, name, max_bytes=self.options.max_upload_bytes, told=formats.append)
-        with self.observer.timed("files", "put"):
-            stored = await self.files.put(key, chunks)
-        try:
-            job = await self._admit(
-                Job(
-                    job_id=job_id,
-                    tenant_id=tenant_id,
-                    file_key=key,
-                    file_name=name,
-                    file_hash=stored.sha256,
-                    file_size=stored.size,
-                    params=params or SearchParams(),
-                    created_at=self.clock(),
-                    idempotency_key=idempotency_key,
-                    lane=self._lane(formats),
-                )
-            )
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._discard(key, job_id)
-            raise
-        if job.job_id != job_id:
-            await self.files.delete(key)
-            return job
-        self.observer.job_submitted()
-        try:
-            await self.queue.put(job_id, lane=job.lane)
-        except StoreUnavailableError:
-            log.warning("nobody was woken for a job: the next sweep will", extra={"job_id": job_id})
-        return job
+        return await self._intake.submit(
+            tenant_id,
+            data,
+            file_name=file_name,
+            params=params or SearchParams(),
+            idempotency_key=idempotency_key,
+        )
+
+    async def offer_upload(self, tenant_id: str, *, size: int) -> UploadOffer:
+        """
+        Let a client put a file of *size* bytes into the file store itself, within 15 minutes.
+
+        The offer's `file_key` goes to `submit_stored` afterwards. A file that is not submitted is collected.
+
+        Raises:
+            InvalidParameterError: *size* is out of range, or uploads are not offered here.
+            JobQueueFullError: no place is free.
+        """
+        return await self._intake.offer_upload(tenant_id, size=size)
+
+    async def submit_stored(
+        self,
+        tenant_id: str,
+        file_key: str,
+        *,
+        file_name: str,
+        params: SearchParams | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """
+        Take in a search by the file that was put under the *file_key* of an offer.
+
+        The file is read once, to look at its format, size and hash. Again gives the same job.
+
+        Raises:
+            FileNotStoredError: it is not there, or another tenant's.
+        and those of `submit`.
+        """
+        return await self._intake.submit_stored(
+            tenant_id,
+            file_key,
+            file_name=file_name,
+            params=params or SearchParams(),
+            idempotency_key=idempotency_key,
+        )
 
     async def get(self, tenant_id: str, job_id: str) -> Job:
         """
@@ -398,32 +394,6 @@ class Dedup2D:
         return counts
 
     # Inside
-
-    async def _refuse_early(self) -> None:
-        """Spare the upload when there is no place; the admission itself decides."""
-        counts = await self.jobs.counts()
-        if counts.pending + counts.in_progress >= self.options.max_jobs:
-            self.observer.job_refused()
-            raise JobQueueFullError(self.options.max_jobs)
-
-    def _lane(self, formats: list[str]) -> Lane:
-        return Lane.CAD if self.options.cad_lane and not _CAD_FORMATS.isdisjoint(formats) else Lane.MAIN
-
-    async def _admit(self, job: Job) -> Job:
-        try:
-            return await self.jobs.admit(
-                job, max_jobs=self.options.max_jobs, max_jobs_per_tenant=self.options.max_jobs_per_tenant
-            )
-        except JobQueueFullError:
-            self.observer.job_refused()
-            raise
-
-    async def _discard(self, key: str, job_id: str) -> None:
-        """Delete the file of a job that was not admitted; keep it if it was after all."""
-        try:
-            await self.jobs.get(job_id)
-        except JobNotFoundError:
-            await self.files.delete(key)
 
     @asynccontextmanager
     async def _direct_drawing(self, tenant_id: str, data: Data, file_name: str) -> AsyncIterator[DrawingFile]:

@@ -28,9 +28,12 @@ from dedup2d.setting_rules import (
     whole,
     yes_or_no,
 )
+from dedup2d.settings_backends import BackendSettings
 from dedup2d.tenants import TENANT_RULE, is_tenant_id
 
 __all__ = ["Settings", "Variable"]
+
+_FORMER_NAMES = {"DEDUP2D_QUEUE_NAME": "DEDUP2D_ARQ_QUEUE_NAME"}
 
 
 def _default_data_dir() -> Path:
@@ -43,9 +46,9 @@ def _default_processes() -> int:
 
 
 @frozen(kw_only=True)
-class Settings:
+class Settings(BackendSettings):
     """
-    All settings of one machine. Built explicitly, or by `from_environment`.
+    All settings. Built explicitly, or by `from_environment`.
 
     Raises:
         ConfigurationError: a value is not allowed; names the variable, the value and what is.
@@ -83,9 +86,6 @@ class Settings:
         (),
         names(),
         "Host names that the service answers to besides loopback's when it has no keys",
-    )
-    async_backend: str = setting(
-        "DEDUP2D_ASYNC_BACKEND", "inprocess", choice("inprocess"), "where jobs wait and run"
     )
     max_jobs: int = setting(
         "DEDUP2D_ASYNC_MAX_JOBS", 200, whole(1, 1_000_000), "jobs that may wait and run, over all tenants"
@@ -126,7 +126,6 @@ class Settings:
         seconds(0.1, 3600),
         "how often lost and expired jobs are looked for",
     )
-    file_storage: str = setting("DEDUP2D_FILE_STORAGE", "local", choice("local"), "where uploads are kept")
     file_storage_dir: Path | None = setting(
         "DEDUP2D_FILE_STORAGE_DIR",
         None,
@@ -166,9 +165,7 @@ class Settings:
     read_max_pixels: int = setting(
         "DEDUP2D_READ_MAX_PIXELS", 120_000_000, whole(10_000, 2_000_000_000), "most pixels of one picture"
     )
-    read_max_pages: int = setting(
-        "DEDUP2D_READ_MAX_PAGES", 200, whole(1, 10_000), "most sheets of one file"
-    )
+    read_max_pages: int = setting("DEDUP2D_READ_MAX_PAGES", 200, whole(1, 10_000), "most sheets of one file")
     read_max_entities: int = setting(
         "DEDUP2D_READ_MAX_ENTITIES",
         300_000,
@@ -192,13 +189,13 @@ class Settings:
     )
 
     def __attrs_post_init__(self) -> None:
+        self.check_backends()
         if self.heartbeat_seconds > self.lease_seconds / 2:
             raise ConfigurationError(
                 "DEDUP2D_ASYNC_HEARTBEAT_SECONDS",
                 self.heartbeat_seconds,
                 f"at most half of DEDUP2D_ASYNC_LEASE_SECONDS ({self.lease_seconds:g})",
             )
-
         if self.file_retention_seconds < self.job_timeout_seconds:
             raise ConfigurationError(
                 "DEDUP2D_FILE_STORAGE_RETENTION_SECONDS",
@@ -215,7 +212,15 @@ class Settings:
             ConfigurationError: a value is not allowed.
         """
         given = {name: value for name, value in variables.items() if value.strip()}
+        for name, former in _FORMER_NAMES.items():
+            if name not in given and former in given:
+                given[name] = given[former]
         return environ.to_config(cls, given)
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Return the names of all variables that are read, former ones too."""
+        return frozenset({variable.name for variable in cls.variables()} | set(_FORMER_NAMES.values()))
 
     @classmethod
     def variables(cls) -> tuple[Variable, ...]:

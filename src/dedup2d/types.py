@@ -42,6 +42,7 @@ __all__ = [
     "Swept",
     "Timing",
     "Transform",
+    "UploadOffer",
     "Verdict",
 ]
 
@@ -196,6 +197,14 @@ class PresignedUpload:
     method: str = "PUT"
     headers: Mapping[str, str] = field(factory=dict)
     expires_at: float
+
+
+@frozen(kw_only=True)
+class UploadOffer:
+    """Where a client may put a file itself, and the key by which it is submitted afterwards."""
+
+    file_key: str
+    upload: PresignedUpload
 
 
 @frozen(kw_only=True)

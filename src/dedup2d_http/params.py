@@ -20,7 +20,7 @@ from dedup2d.presets import PRESETS
 from dedup2d.types import MAX_RESULTS_LIMIT, JobStatus, Mode, SearchParams
 from dedup2d_http.problems import HttpError
 
-__all__ = ["SearchQuery", "listing_query", "no_query", "read_query", "search_query"]
+__all__ = ["SearchQuery", "listing_query", "no_query", "read_query", "search_query", "whole"]
 
 Reader = Callable[[str, str], Any]
 """Turns the name and the text of a parameter into its value, or raises InvalidParameterError."""
@@ -102,7 +102,13 @@ _SEARCH: Mapping[str, Reader] = {
     "duplicate_threshold": number(0, 1),
     "similar_threshold": number(0, 1),
 }
-_STEERING: Mapping[str, Reader] = {"async": yes_no, "callback_url": no_callback, "preset": one_of(*PRESETS)}
+_STEERING: Mapping[str, Reader] = {
+    "async": yes_no,
+    "callback_url": no_callback,
+    "preset": one_of(*PRESETS),
+    "file_key": text_of(200),
+    "file_name": text_of(255),
+}
 # These act on geometry sent with the drawing. This version takes none: they are checked, nothing more.
 _GEOMETRY: Mapping[str, Reader] = {
     "enable_precision": yes_no,
@@ -124,6 +130,8 @@ class SearchQuery:
 
     params: SearchParams
     run_async: bool
+    file_key: str | None = None
+    file_name: str | None = None
 
 
 def search_query(request: Request) -> SearchQuery:
@@ -137,7 +145,14 @@ def search_query(request: Request) -> SearchQuery:
     given = read_query(request, {**_SEARCH, **_STEERING, **_GEOMETRY})
     preset = PRESETS[given["preset"]].search_params() if "preset" in given else {}
     own = {name: value for name, value in given.items() if name in _SEARCH}
-    return SearchQuery(params=SearchParams(**{**preset, **own}), run_async=given.get("async", False))
+    if "file_name" in given and "file_key" not in given:
+        raise InvalidParameterError("file_name", given["file_name"], "it only with file_key")
+    return SearchQuery(
+        params=SearchParams(**{**preset, **own}),
+        run_async=given.get("async", False),
+        file_key=given.get("file_key"),
+        file_name=given.get("file_name"),
+    )
 
 
 def listing_query(request: Request, *, with_status: bool = False) -> dict[str, Any]:

@@ -47,6 +47,7 @@ _COMMANDS = {
     "drawings": _Command("dedup2d.cli.drawings:drawings", "", "List the drawings in the index."),
     "remove": _Command("dedup2d.cli.drawings:remove", "ID...", "Remove drawings from the index."),
     "rebuild": _Command("dedup2d.cli.drawings:rebuild", "", "Make all fingerprints of the index anew."),
+    "doctor": _Command("dedup2d.cli.doctor:doctor", "", "Check settings and servers; say what to do."),
     "samples": _Command("dedup2d.cli.samples:samples", "DIRECTORY", "Generate drawings to try things on."),
 }
 _SUMMARIES_OF_ADAPTERS = {"serve": "Start the service, with samples if you like."}

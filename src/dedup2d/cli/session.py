@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 from attrs import frozen
 
-from dedup2d.build import read_limits
+from dedup2d.build import build_embedded
 from dedup2d.cli.text import visible
 from dedup2d.errors import Dedup2DError, UnreadableDrawingError
 from dedup2d.settings import Settings
@@ -85,12 +85,7 @@ def _kind(path: Path) -> int:
 @asynccontextmanager
 async def open_session(settings: Settings, *, directory: Path | None = None) -> AsyncIterator[Session]:
     """Open the index in *directory*, by default the one that the service uses too."""
-    vision = EmbeddedVision(
-        directory or settings.data_dir / "index",
-        limits=read_limits(settings),
-        processes=settings.engine_processes,
-    )
-    async with vision:
+    async with build_embedded(settings, directory=directory) as vision:
         yield Session(vision=vision, tenant_id=settings.tenant, settings=settings)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dedup2d_http.routes import index, jobs, operations, search
+from dedup2d_http.routes import index, jobs, offers, operations, search
 from dedup2d_http.routes.page import page_of
 
 __all__ = ["RESOURCES"]
 
-_SERVICE = (*search.RESOURCES, *jobs.RESOURCES, *index.RESOURCES, *operations.RESOURCES)
+_SERVICE = (*search.RESOURCES, *offers.RESOURCES, *jobs.RESOURCES, *index.RESOURCES, *operations.RESOURCES)
 RESOURCES = (page_of(_SERVICE), *_SERVICE)

@@ -9,10 +9,10 @@ from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dedup2d.types import Mode, SearchParams
+from dedup2d.types import Job, Mode, SearchParams
 from dedup2d_http.context import ClientGoneError
 from dedup2d_http.headers import idempotency_key, preferences
-from dedup2d_http.params import search_query
+from dedup2d_http.params import SearchQuery, search_query
 from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
 from dedup2d_http.uploads import Spool, Upload, upload
 from dedup2d_http.views import json_response
@@ -61,20 +61,7 @@ class _Search:
             params=self.params,
             idempotency_key=self.idempotency_key,
         )
-        poll_url = f"{self.request.scope.get('root_path', '')}{PREFIX}/jobs/{job.job_id}"
-        headers = {"Location": poll_url, "Retry-After": "1"}
-        if preferences(self.request.headers).respond_async:
-            headers["Preference-Applied"] = "respond-async"
-        return json_response(
-            {
-                "job_id": job.job_id,
-                "status": job.status,
-                "poll_url": poll_url,
-                "forced_async_reason": forced,
-            },
-            202,
-            headers,
-        )
+        return _taken_in(self.request, job, forced)
 
     async def as_job_if_large(self, most: int) -> Response:
         async with Spool.of(self.body) as spool:
@@ -83,8 +70,39 @@ class _Search:
             return await self.as_job(spool, "file_size")
 
 
+def _taken_in(request: Request, job: Job, forced: str | None) -> Response:
+    poll_url = f"{request.scope.get('root_path', '')}{PREFIX}/jobs/{job.job_id}"
+    headers = {"Location": poll_url, "Retry-After": "1"}
+    if preferences(request.headers).respond_async:
+        headers["Preference-Applied"] = "respond-async"
+    return json_response(
+        {
+            "job_id": job.job_id,
+            "status": job.status,
+            "poll_url": poll_url,
+            "forced_async_reason": forced,
+        },
+        202,
+        headers,
+    )
+
+
+async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_key: str) -> Response:
+    """Take in a search by a file that the client has put into the file store itself."""
+    job = await api.service.submit_stored(
+        tenant_of(request),
+        file_key,
+        file_name=query.file_name or "drawing",
+        params=query.params,
+        idempotency_key=idempotency_key(request.headers),
+    )
+    return _taken_in(request, job, None if query.run_async else "file_key")
+
+
 async def search(api: Api, request: Request) -> Response:
     query = search_query(request)
+    if query.file_key is not None:
+        return await _search_by_key(api, request, query, query.file_key)
     asked = query.run_async or preferences(request.headers).respond_async
     key = idempotency_key(request.headers)
     body = await upload(request, api.limits)

@@ -1,0 +1,195 @@
+"""Takes searches in as jobs: first the file, then the job, then the wake-up: no crash loses an answer."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable
+
+import anyio
+from attrs import define, field, frozen
+
+from dedup2d.errors import (
+    FileNotStoredError,
+    InvalidParameterError,
+    JobNotFoundError,
+    JobQueueFullError,
+    StoreUnavailableError,
+)
+from dedup2d.observe import Observer
+from dedup2d.protocols import FileStore, JobStore, PresignedFiles, Queue
+from dedup2d.runner import RunnerOptions
+from dedup2d.tenants import check_tenant_id
+from dedup2d.types import Job, Lane, SearchParams, StoredFile, UploadOffer
+from dedup2d.uploads import Data, checked, clean_file_name
+
+__all__ = ["Intake", "ServiceOptions"]
+
+log = logging.getLogger("dedup2d.service")
+
+_CAD_FORMATS = frozenset({"dxf", "dwg"})
+_OFFER_SECONDS = 900
+_JOB_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@frozen(kw_only=True)
+class ServiceOptions:
+    """
+    Limits of the service.
+
+    Args:
+        max_jobs: jobs that may wait and run at once, over all tenants.
+        max_jobs_per_tenant: the same for one tenant.
+        max_upload_bytes: largest file taken in.
+        cad_lane: let DXF and DWG wait for workers of their own.
+        offer_uploads: let clients put files into the file store themselves, where it can that.
+        run: how jobs are run.
+    """
+
+    max_jobs: int = 200
+    max_jobs_per_tenant: int = 1_000_000
+    max_upload_bytes: int = 100 * 1024 * 1024
+    cad_lane: bool = False
+    offer_uploads: bool = False
+    run: RunnerOptions = field(factory=RunnerOptions)
+
+
+@define(kw_only=True, eq=False)
+class Intake:
+    """The part of `dedup2d.service.Dedup2D` that admits jobs."""
+
+    jobs: JobStore
+    files: FileStore
+    queue: Queue
+    options: ServiceOptions
+    observer: Observer
+    clock: Callable[[], float]
+    new_id: Callable[[], str]
+
+    async def submit(
+        self, tenant_id: str, data: Data, *, file_name: str, params: SearchParams, idempotency_key: str | None
+    ) -> Job:
+        """Take in *data*; see `Dedup2D.submit`."""
+        check_tenant_id(tenant_id)
+        if idempotency_key is None:
+            await self._refuse_early()
+        job_id, name = self.new_id(), clean_file_name(file_name)
+        key = f"{tenant_id}/{job_id}"
+        formats: list[str] = []
+        chunks = checked(data, name, max_bytes=self.options.max_upload_bytes, told=formats.append)
+        with self.observer.timed("files", "put"):
+            stored = await self.files.put(key, chunks)
+        new = self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
+        try:
+            job = await self._admit(new)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._discard(key, job_id)
+            raise
+        if job.job_id != job_id:
+            await self.files.delete(key)
+            return job
+        return await self._announced(job)
+
+    async def offer_upload(self, tenant_id: str, *, size: int) -> UploadOffer:
+        """Let a client put a file into the file store itself; see `Dedup2D.offer_upload`."""
+        check_tenant_id(tenant_id)
+        if not (self.options.offer_uploads and isinstance(self.files, PresignedFiles)):
+            raise InvalidParameterError("size", size, "the file itself: this service offers no uploads")
+        if not 1 <= size <= self.options.max_upload_bytes:
+            raise InvalidParameterError("size", size, f"1 to {self.options.max_upload_bytes} bytes")
+        await self._refuse_early()
+        key = f"{tenant_id}/{self.new_id()}"
+        upload = await self.files.presign(key, size=size, expires_seconds=_OFFER_SECONDS)
+        return UploadOffer(file_key=key, upload=upload)
+
+    async def submit_stored(
+        self,
+        tenant_id: str,
+        file_key: str,
+        *,
+        file_name: str,
+        params: SearchParams,
+        idempotency_key: str | None,
+    ) -> Job:
+        """Take in a file that a client has put into the store itself; see `Dedup2D.submit_stored`."""
+        owner, _, job_id = file_key.partition("/")
+        if owner != check_tenant_id(tenant_id) or not _JOB_ID.fullmatch(job_id):
+            raise FileNotStoredError(file_key)
+        if (known := await self._known(job_id)) is not None:
+            return known
+        name = clean_file_name(file_name)
+        formats: list[str] = []
+        digest, size = hashlib.sha256(), 0
+        chunks = checked(
+            self.files.open(file_key), name, max_bytes=self.options.max_upload_bytes, told=formats.append
+        )
+        with self.observer.timed("files", "open"):
+            async for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+        stored = StoredFile(key=file_key, size=size, created_at=self.clock(), sha256=digest.hexdigest())
+        job = await self._admit(
+            self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
+        )
+        return await self._announced(job)
+
+    async def _known(self, job_id: str) -> Job | None:
+        try:
+            return await self.jobs.get(job_id)
+        except JobNotFoundError:
+            return None
+
+    def _job(
+        self,
+        tenant_id: str,
+        stored: StoredFile,
+        formats: list[str],
+        *,
+        name: str,
+        params: SearchParams,
+        idempotency_key: str | None,
+    ) -> Job:
+        cad = self.options.cad_lane and not _CAD_FORMATS.isdisjoint(formats)
+        return Job(
+            job_id=stored.key.rpartition("/")[2],
+            tenant_id=tenant_id,
+            file_key=stored.key,
+            file_name=name,
+            file_hash=stored.sha256,
+            file_size=stored.size,
+            params=params,
+            created_at=self.clock(),
+            idempotency_key=idempotency_key,
+            lane=Lane.CAD if cad else Lane.MAIN,
+        )
+
+    async def _refuse_early(self) -> None:
+        """Spare the upload when there is no place; the admission itself decides."""
+        counts = await self.jobs.counts()
+        if counts.pending + counts.in_progress >= self.options.max_jobs:
+            self.observer.job_refused()
+            raise JobQueueFullError(self.options.max_jobs)
+
+    async def _admit(self, job: Job) -> Job:
+        try:
+            return await self.jobs.admit(
+                job, max_jobs=self.options.max_jobs, max_jobs_per_tenant=self.options.max_jobs_per_tenant
+            )
+        except JobQueueFullError:
+            self.observer.job_refused()
+            raise
+
+    async def _announced(self, job: Job) -> Job:
+        self.observer.job_submitted()
+        try:
+            await self.queue.put(job.job_id, lane=job.lane)
+        except StoreUnavailableError:
+            log.warning("nobody was woken for a job: the next sweep will", extra={"job_id": job.job_id})
+        return job
+
+    async def _discard(self, key: str, job_id: str) -> None:
+        """Delete the file of a job that was not admitted; keep it if it was after all."""
+        if await self._known(job_id) is None:
+            await self.files.delete(key)
