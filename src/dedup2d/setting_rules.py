@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import Converter, Factory, field, frozen
 
@@ -25,6 +25,7 @@ __all__ = [
     "directory",
     "keys",
     "names",
+    "read_variables",
     "seconds",
     "setting",
     "text",
@@ -32,6 +33,7 @@ __all__ = [
     "yes_or_no",
 ]
 
+T = TypeVar("T")
 Rule = tuple[Callable[[str], Any], str]
 """Turns the text of a variable into its value or raises ValueError; and what is allowed, in words."""
 
@@ -159,3 +161,14 @@ def setting(name: str, default: Any, rule: Rule, help: str, *, secret: bool = Fa
         metadata={**made.metadata, "variable": variable},
         repr=not secret,
     )
+
+
+def read_variables(settings: type[T], given: Mapping[str, str]) -> T:
+    """
+    Return *settings* with what the variables say.
+
+    Raises:
+        ConfigurationError: a value is not allowed.
+    """
+    made: T = environ.to_config(settings, given)
+    return made

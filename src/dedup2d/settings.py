@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import environ
 from attrs import Factory, fields, frozen
 
 from dedup2d.errors import ConfigurationError
@@ -22,6 +21,7 @@ from dedup2d.setting_rules import (
     directory,
     keys,
     names,
+    read_variables,
     seconds,
     setting,
     text,
@@ -215,7 +215,7 @@ class Settings(BackendSettings):
         for name, former in _FORMER_NAMES.items():
             if name not in given and former in given:
                 given[name] = given[former]
-        return environ.to_config(cls, given)
+        return read_variables(cls, given)
 
     @classmethod
     def names(cls) -> frozenset[str]:
