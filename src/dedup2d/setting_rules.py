@@ -170,5 +170,5 @@ def read_variables(settings: type[T], given: Mapping[str, str]) -> T:
     Raises:
         ConfigurationError: a value is not allowed.
     """
-    made: T = environ.to_config(settings, given)
+    made: T = environ.to_config(settings, dict(given))
     return made
