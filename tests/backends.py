@@ -12,6 +12,7 @@ from dedup2d.files.local import LocalFileStore
 from dedup2d.files.memory import MemoryFileStore
 from dedup2d.files.s3 import S3FileStore, S3Options
 from dedup2d.jobs.memory import MemoryJobStore
+from dedup2d.jobs.redis import RedisJobStore
 from dedup2d.jobs.sqlite import SQLiteJobStore
 from dedup2d.protocols import FileStore, JobStore, Queue
 from dedup2d.queues.memory import MemoryQueue
@@ -26,6 +27,7 @@ Clock = Callable[[], float]
 JOB_STORES: dict[str, Callable[[Clock, Path], AbstractAsyncContextManager[JobStore]]] = {
     "memory": lambda clock, directory: MemoryJobStore(clock=clock),
     "sqlite": lambda clock, directory: SQLiteJobStore(fresh(directory) / "jobs.db", clock=clock),
+    "redis": lambda clock, directory: RedisJobStore(redis_options(), clock=clock),
 }
 
 FILE_STORES: dict[str, Callable[[Clock, Path], AbstractAsyncContextManager[FileStore]]] = {
@@ -54,6 +56,11 @@ def s3_options(server: S3Server | None = None) -> S3Options:
         access_key=server.access_key,
         secret_key=server.secret_key,
     )
+
+
+def redis_options() -> RedisOptions:
+    """Return options for the Redis that tests share, with a key prefix that nobody else has."""
+    return RedisOptions(redis_url(), key_prefix=f"test-{token_hex(8)}")
 
 
 def fresh(directory: Path) -> Path:

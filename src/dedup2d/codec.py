@@ -7,6 +7,7 @@ records of other versions can be read. Needs msgspec.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -18,7 +19,7 @@ try:
 except ImportError:
     raise MissingExtraError("engine", "reading and writing JSON (msgspec)") from None
 
-__all__ = ["from_json", "to_json"]
+__all__ = ["from_data", "from_json", "to_json"]
 
 T = TypeVar("T")
 
@@ -50,5 +51,20 @@ def from_json(data: bytes | str, as_type: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(data, type=as_type)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableRecordError(as_type.__name__, str(error)) from error
+
+
+def from_data(data: Mapping[str, Any], as_type: type[T]) -> T:
+    """
+    Return the value of *as_type* whose fields *data* holds, as `json.loads` gives them.
+
+    Values that are objects of the domain already are taken as they are.
+
+    Raises:
+        UnreadableRecordError: *data* is not of this type.
+    """
+    try:
+        return msgspec.convert(data, type=as_type, from_attributes=True)
     except (ValueError, RecursionError) as error:
         raise UnreadableRecordError(as_type.__name__, str(error)) from error

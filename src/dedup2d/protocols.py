@@ -155,7 +155,8 @@ class JobStore(Resource, Protocol):
         Make the job final, compare-and-set on (in progress, *token*).
 
         `expires_at` is now plus *ttl_seconds*. A cancel that was asked for but came too late to
-        stop the work does not change a `completed`.
+        stop the work does not change a `completed`. The call that made the job final may be given
+        the job again when it is repeated, because its answer may have been lost on the way.
 
         Raises:
             LeaseLostError: *token* does not hold the job (any more); nothing is changed.

@@ -1,0 +1,196 @@
+-- What all scripts begin with.
+--
+-- KEYS[1] begins every key ("dedup2d:"); ARGV[1] is the Unix time, or empty for Redis' own.
+-- A job is {id, fields of its hash, payload}. Values are texts; numbers have 17 digits, which keeps them exact.
+-- `owner` is a tenant's id as it stands in keys. Members of the indexes of all tenants are "job_id owner".
+
+local root = KEYS[1]
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+-- Records outlive their expiry by an hour for the sweep to find them, then Redis drops them by itself.
+local NET_SECONDS = 3600
+local LONGEST_SECONDS = 10 * 365 * 86400
+local FINAL = {completed = true, failed = true, canceled = true}
+local OF_ALL = {'active', 'pending', 'delayed', 'running', 'expiry'}
+local OF_TENANT = {'pending', 'in_progress', 'completed', 'failed', 'canceled', 'expiry'}
+
+local function text(number)
+  return string.format('%.17g', number)
+end
+
+local function owner_of(tenant)
+  return (tenant:gsub('[^%w_.~-]', function(char)
+    return string.format('%%%02X', char:byte())
+  end))
+end
+
+local function split(member)
+  return member:match('^(.*) ([^ ]*)$')
+end
+
+-- By bytes, as sorted sets do; Lua's own comparison goes by the server's locale.
+local function less(a, b)
+  for at = 1, math.min(#a, #b) do
+    local x, y = a:byte(at), b:byte(at)
+    if x ~= y then
+      return x < y
+    end
+  end
+  return #a < #b
+end
+
+-- The job, or nil if a part that makes it one is not there (any more).
+local function find(id)
+  local flat = redis.call('HGETALL', root .. 'job:' .. id)
+  local job = {id = id, fields = {}, payload = redis.call('GET', root .. 'payload:' .. id)}
+  for at = 1, #flat, 2 do
+    job.fields[flat[at]] = flat[at + 1]
+  end
+  local fields = job.fields
+  local whole = job.payload and fields.tenant_id and fields.status and tonumber(fields.created_at)
+  return whole and job or nil
+end
+
+-- The same with its result, which must be there if the job has one.
+local function find_with_result(id)
+  local job = find(id)
+  if job and job.fields._result then
+    job.result = redis.call('GET', root .. 'result:' .. id)
+    return job.result and job or nil
+  end
+  return job
+end
+
+local function reply(job)
+  local flat = {}
+  for field, value in pairs(job.fields) do
+    flat[#flat + 1] = field
+    flat[#flat + 1] = value
+  end
+  return {job.id, flat, job.payload, job.result or false}
+end
+
+local function expired(job)
+  local expires_at = tonumber(job.fields.expires_at)
+  return FINAL[job.fields.status] and expires_at and now > expires_at
+end
+
+local function held(job, token)
+  return job and job.fields.status == 'in_progress' and job.fields.lease_token == token
+end
+
+local function unindex(id, owner, lane)
+  local member = id .. ' ' .. owner
+  for _, name in ipairs(OF_ALL) do
+    redis.call('ZREM', root .. name, member)
+  end
+  for _, name in ipairs(OF_TENANT) do
+    redis.call('ZREM', root .. 'tenant:' .. owner .. ':' .. name, id)
+  end
+  redis.call('ZREM', root .. 'ready:' .. (lane or 'main'), member)
+end
+
+-- Puts the job into the indexes of its state, and out of all others.
+local function index(job)
+  local fields, owner = job.fields, owner_of(job.fields.tenant_id)
+  local member, tenant = job.id .. ' ' .. owner, root .. 'tenant:' .. owner .. ':'
+  local lane = fields.lane or 'main'
+  unindex(job.id, owner, lane)
+  redis.call('ZADD', tenant .. fields.status, fields.created_at, job.id)
+  if FINAL[fields.status] then
+    local expires_at = fields.expires_at or text(now)
+    redis.call('ZADD', root .. 'expiry', expires_at, member)
+    redis.call('ZADD', tenant .. 'expiry', expires_at, job.id)
+    return
+  end
+  redis.call('ZADD', root .. 'active', fields.created_at, member)
+  if fields.status == 'in_progress' then
+    redis.call('ZADD', root .. 'running', fields.lease_expires_at or text(now), member)
+    return
+  end
+  redis.call('ZADD', root .. 'pending', fields.created_at, member)
+  if fields.next_attempt_at and tonumber(fields.next_attempt_at) > now then
+    redis.call('ZADD', root .. 'delayed', fields.next_attempt_at, member)
+  else
+    redis.call('ZADD', root .. 'ready:' .. lane, fields.created_at, member)
+  end
+end
+
+-- Writes the changes, of which `false` takes a field away, and indexes the job anew.
+local function update(job, changes)
+  local set, gone = {}, {}
+  for field, value in pairs(changes) do
+    if value then
+      set[#set + 1] = field
+      set[#set + 1] = value
+    else
+      gone[#gone + 1] = field
+    end
+    job.fields[field] = value or nil
+  end
+  redis.call('HSET', root .. 'job:' .. job.id, unpack(set))
+  if #gone > 0 then
+    redis.call('HDEL', root .. 'job:' .. job.id, unpack(gone))
+  end
+  index(job)
+end
+
+-- The changes that end a lease, added to those given.
+local function idle(changes)
+  for _, field in ipairs({'lease_token', 'lease_expires_at', 'next_attempt_at', 'progress', 'last_error'}) do
+    changes[field] = changes[field] or false
+  end
+  return changes
+end
+
+local function idempotency_key(owner, digest)
+  return root .. 'tenant:' .. owner .. ':key:' .. digest
+end
+
+-- Makes the job final; its keys get a time to live, in case that nobody sweeps.
+local function finalize(job, status, expires_at, changes)
+  changes.status, changes.finished_at, changes.expires_at = status, text(now), text(expires_at)
+  update(job, idle(changes))
+  local seconds = math.min(math.max(expires_at - now, 0), LONGEST_SECONDS) + NET_SECONDS
+  local keys = {root .. 'job:' .. job.id, root .. 'payload:' .. job.id, root .. 'result:' .. job.id}
+  if job.fields._key then
+    keys[4] = idempotency_key(owner_of(job.fields.tenant_id), job.fields._key)
+  end
+  for _, key in ipairs(keys) do
+    redis.call('PEXPIRE', key, string.format('%.0f', seconds * 1000))
+  end
+end
+
+-- Deletes what there is of a job; `job` is nil if its record is not there.
+local function drop(id, owner, lane, job)
+  unindex(id, owner, lane)
+  redis.call('ZREM', root .. 'tenant:' .. owner .. ':jobs', id)
+  redis.call('DEL', root .. 'job:' .. id, root .. 'payload:' .. id, root .. 'result:' .. id)
+  local digest = job and job.fields._key
+  -- A newer job may have taken the key since this one expired.
+  if digest and redis.call('GET', idempotency_key(owner, digest)) == id then
+    redis.call('DEL', idempotency_key(owner, digest))
+  end
+end
+
+-- Makes the jobs ready whose delay is over. Each is moved once, so waiting jobs cost nothing here.
+local function promote()
+  local due
+  repeat
+    due = redis.call('ZRANGEBYSCORE', root .. 'delayed', '-inf', text(now), 'LIMIT', '0', '100')
+    for _, member in ipairs(due) do
+      local id, owner = split(member)
+      local job = find(id)
+      redis.call('ZREM', root .. 'delayed', member)
+      if job then
+        index(job)
+      else
+        drop(id, owner)
+      end
+    end
+  until #due == 0
+end
