@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import gzip
 import hashlib
 import json
 import signal
@@ -33,6 +34,7 @@ __all__ = ["MODES", "Received", "StubProcess", "VisionStub", "stub_process", "vi
 
 MODES = frozenset(
     {"ok", "500", "503", "429", "422", "hang", "cut", "not-json", "incomplete", "slow", "drop", "endless"}
+    | {"redirect", "gzip"}
 )
 """What a stub can do: see `VisionStub.mode`."""
 
@@ -65,7 +67,7 @@ class VisionStub:
         mode: `ok`; a status (`500`, `503`, `429`, `422`); `hang` (reads all, never answers); `drop` (closes
             the connection without a word); `cut` (closes it in the middle of the answer); `not-json`;
             `incomplete` (JSON without the required fields); `slow` (right, after `slow_seconds`);
-            `endless` (an answer that does not end).
+            `endless` (an answer that does not end); `redirect`; `gzip` (compresses the answer).
         times: how many requests the mode holds for, None for all; then it is `ok` again.
         only: the one path that the mode is for, None for all.
         retry_after: seconds in the header of a `503` or `429`, None for no header.
@@ -117,7 +119,7 @@ class VisionStub:
         if path.startswith("/__"):
             return await self._own(request)
         self.calls[path] += 1
-        body = await request.read()
+        body = await request.content.read()  # `request.read` takes no more than a megabyte
         kind = self._mode(path)
         if path == "/api/v2/search" and request.method == "POST":
             received = self.last = _received(request, body)
@@ -164,19 +166,24 @@ class VisionStub:
         return _FOUND % (received.sha256.encode(), json.dumps(received.file_name).encode())
 
     async def _answer(self, request: web.BaseRequest, kind: str, right: bytes) -> web.StreamResponse:
-        if kind == "slow":
-            await self._wait(self.slow_seconds)
-        elif kind == "hang":
-            await self._wait(3600)
+        if kind in ("slow", "hang"):
+            await self._wait(self.slow_seconds if kind == "slow" else 3600)
         elif kind in ("drop", "cut", "endless"):
             return await self._break_off(request, kind, right)
-        elif kind == "not-json":
-            return web.Response(body=b"<html>It works!</html>", content_type="text/html")
-        elif kind == "incomplete":
-            return web.Response(body=b'{"success":true}', content_type="application/json")
         elif kind != "ok":
-            return self._failure(int(kind))
+            return self._wrong(kind, right)
         return web.Response(body=right, content_type="application/json")
+
+    def _wrong(self, kind: str, right: bytes) -> web.Response:
+        if kind == "not-json":
+            return web.Response(body=b"<html>It works!</html>", content_type="text/html")
+        if kind == "incomplete":
+            return web.Response(body=b'{"success":true}', content_type="application/json")
+        if kind == "redirect":
+            return web.Response(status=307, headers={"Location": "/health"})
+        if kind == "gzip":
+            return web.Response(body=gzip.compress(right), headers={"Content-Encoding": "gzip"})
+        return self._failure(int(kind))
 
     async def _wait(self, seconds: float) -> None:
         try:
