@@ -276,7 +276,7 @@ async def test_leaving_gives_running_jobs_back_without_a_loss() -> None:
     bench.vision.hold()
     jobs = MemoryJobStore(clock=bench.clock)
     async with bench.open() as dedup:
-        dedup.jobs = dedup._runner.jobs = jobs  # the store outlives the service
+        dedup.jobs = dedup._runner.jobs = dedup._intake.jobs = jobs  # the store outlives the service
         job = await dedup.submit("acme", PNG, file_name="a.png")
         await bench.vision.until_running(1)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 from attrs import define, field, frozen
 
+from dedup2d.draining import Draining
 from dedup2d.errors import (
     Dedup2DError,
     InternalError,
@@ -123,7 +124,11 @@ async def _needed(jobs: JobStore, job_id: str) -> bool:
 
 @define(kw_only=True, eq=False)
 class Runner:
-    """Runs the jobs of a JobStore until cancelled, and then gives back those that run."""
+    """
+    Runs the jobs of a JobStore until cancelled, and then gives back those that run.
+
+    `drain` comes before: those that run may end, and no more are taken.
+    """
 
     jobs: JobStore
     files: FileStore
@@ -136,6 +141,7 @@ class Runner:
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     jitter: Callable[[], float] = random.random
     _beats: dict[str, anyio.Event] = field(factory=dict, init=False)
+    _draining: Draining = field(factory=Draining, init=False)
 
     async def run(self) -> None:
         """Run jobs and sweep, until cancelled."""
@@ -143,7 +149,17 @@ class Runner:
             tasks.start_soon(self._sweep_forever)
             tasks.start_soon(self._collect_forever)
             if self.options.concurrency:
-                await self.queue.consume(self.wake, concurrency=self.options.concurrency)
+                await self._draining.take(
+                    lambda: self.queue.consume(self.wake, concurrency=self.options.concurrency)
+                )
+
+    async def drain(self) -> None:
+        """
+        Take no more jobs, and return when those that run here have ended.
+
+        Cancelling it gives them back at once. Not to be undone; leave the service afterwards.
+        """
+        await self._draining.drain()
 
     def hurry(self, job_id: str) -> None:
         """Make the job's next heartbeat happen now, if it runs here, so that a cancel is seen."""
@@ -152,8 +168,12 @@ class Runner:
 
     async def wake(self, job_id: str) -> None:
         """Run *job_id* if it can be claimed, then every other job that waits."""
+        with self._draining.handler():
+            await self._run_all(job_id)
+
+    async def _run_all(self, job_id: str) -> None:
         wanted: str | None = job_id
-        while True:
+        while not self._draining.begun:
             token = self.new_id()
             job = await self.jobs.claim(
                 token, lease_seconds=self.options.lease_seconds, job_id=wanted, lanes=self.options.lanes
@@ -164,6 +184,7 @@ class Runner:
             elif wanted is None:
                 return
             wanted = None
+        await self._wake_another(job_id, self.options.lanes or Lane)
 
     async def sweep(self) -> None:
         """Put right once what crashes and time have done."""
@@ -188,6 +209,14 @@ class Runner:
                 await self.queue.pass_on(job.job_id, lane=job.lane)
             except StoreUnavailableError:
                 log.warning("a wake-up was not passed on: the next sweep will", extra={"job_id": job.job_id})
+
+    async def _wake_another(self, job_id: str, lanes: Iterable[Lane]) -> None:
+        """Let another process look for what this one, which is stopping, leaves."""
+        try:
+            for lane in lanes:
+                await self.queue.put(job_id, lane=lane)
+        except StoreUnavailableError:
+            log.warning("nobody was woken for a job: the next sweep will", extra={"job_id": job_id})
 
     async def _sweep_forever(self) -> None:
         while True:
@@ -218,7 +247,7 @@ class Runner:
             self.observer.leases_lost(1)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await self._give_back(job, token, "the worker was stopped")
+                await self._give_back_on_leaving(job, token)
             raise
         except Dedup2DError as error:
             await self._settle(job, token, error)
@@ -317,6 +346,17 @@ class Runner:
             await self.after_final(released)
         else:
             self.observer.job_released()
+
+    async def _give_back_on_leaving(self, job: Job, token: str) -> None:
+        try:
+            await self._give_back(job, token, "the worker was stopped")
+        except StoreUnavailableError as error:
+            log.warning(
+                "a job could not be given back: it runs again once its lease has run out",
+                extra={"job_id": job.job_id, "error": str(error)},
+            )
+        else:
+            await self._wake_another(job.job_id, [job.lane])
 
     async def _finish(
         self,

@@ -154,6 +154,14 @@ class Dedup2D:
         # would wrap the caller's own exception in an ExceptionGroup.
         await self._stack.__aexit__(None, None, None)
 
+    async def drain(self) -> None:
+        """
+        Take no more jobs to run here, and return when those that run have ended.
+
+        Cancelling it gives them back at once. The service is to be left afterwards.
+        """
+        await self._runner.drain()
+
     # Jobs
 
     async def submit(
