@@ -8,6 +8,7 @@ import difflib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import anyio
 from attrs import evolve, field, frozen, validators
 
-from dedup2d.build import build_files, build_jobs, build_queue, build_vision
+from dedup2d.build import build_files, build_jobs, build_queue, build_vision, redis_options
 from dedup2d.errors import ConfigurationError, Dedup2DError
 from dedup2d.observe import Observer
 from dedup2d.settings import Settings
@@ -24,6 +25,7 @@ __all__ = ["Finding", "examine"]
 
 _SECONDS = 20.0
 _LITTLE_ROOM_BYTES = 1024**3
+_CLOCK_SECONDS = 2.0
 
 
 @frozen
@@ -128,6 +130,30 @@ async def _jobs(settings: Settings) -> list[Finding]:
     return [Finding("jobs", "ok", text)]
 
 
+async def _redis(settings: Settings) -> list[Finding]:
+    if settings.async_backend != "redis":
+        return []
+    from dedup2d.redis_connection import connect, probe  # noqa: PLC0415 - behind an extra
+
+    options = redis_options(settings)
+    client = connect(options)
+    try:
+        facts = await probe(client, options)
+        seconds, microseconds = await client.time()
+    finally:
+        await client.aclose()
+    findings = [Finding("redis", "warning", text) for text in facts.warnings]
+    ahead = time.time() - (seconds + microseconds / 1e6)
+    if abs(ahead) > _CLOCK_SECONDS:
+        text = f"the clock of this machine is {ahead:+.1f} s off that of Redis: set both by NTP"
+        findings.append(Finding("redis", "warning", text))
+    version = facts.version or "of a version that its user may not ask for"
+    return [
+        Finding("redis", "ok", f"Redis {version} can be used, kept on disk: {facts.persistence}"),
+        *findings,
+    ]
+
+
 async def _files(settings: Settings) -> list[Finding]:
     key, data = f"doctor/{secrets.token_hex(16)}", secrets.token_bytes(64)
 
@@ -164,6 +190,7 @@ async def _vision(settings: Settings) -> list[Finding]:
 
 _CHECKS: Mapping[str, Check] = {
     "data directory": _data_directory,
+    "redis": _redis,
     "jobs": _jobs,
     "files": _files,
     "queue": _queue,
