@@ -48,8 +48,8 @@ _THREADS = 4
 _ANSWER_SECONDS = 5.0
 _INTERRUPT_SECONDS = 0.2
 _STOP_SECONDS = 1.5 * DEQUEUE_SECONDS
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
-_NAME_RULE = "1 to 200 letters, digits and _ . : -"
+_NAME = re.compile(r"[A-Za-z0-9_.:{}-]{1,200}")
+_NAME_RULE = "1 to 200 letters, digits and . _ : { } -"
 _SETTINGS = {Lane.MAIN: "DEDUP2D_QUEUE_NAME", Lane.CAD: "DEDUP2D_RENDER_QUEUE_NAME"}
 
 
@@ -95,7 +95,7 @@ class RQQueue:
             stack.callback(blocking.close)
             self._queues = {name: open_queue(name, blocking) for name in self._flags}
             with mapped():
-                await self._register()
+                await self._check_rights()
             self._stack = stack.pop_all()
         return self
 
@@ -141,10 +141,13 @@ class RQQueue:
 
     async def depth(self) -> int:
         with mapped():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for name in self._served:
-                    pipeline.llen(self._queues[name].key)
-                return sum(await pipeline.execute())
+            return await self._depth()
+
+    async def _depth(self) -> int:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for name in self._served:
+                pipeline.llen(self._queues[name].key)
+            return sum(await pipeline.execute())
 
     async def _ring(self, name: str, job_id: str) -> None:
         """Send a ring; once begun it is not given up, or the flag would promise a ring that never comes."""
@@ -164,11 +167,10 @@ class RQQueue:
             for name in self._served:
                 await self.put(job_id, lane=self._lanes[name])
 
-    async def _register(self) -> None:
-        """Let RQ's tools list the queues before they are first used."""
-        keys = [queue.key for queue in self._queues.values()]
+    async def _check_rights(self) -> None:
         try:
-            await self._client.sadd(Queue.redis_queues_keys, *keys)
+            await self._client.scard(Queue.redis_queues_keys)
+            await self._depth()
         except NoPermissionError:
             raise ConfigurationError(
                 "DEDUP2D_REDIS_URL",

@@ -1,0 +1,66 @@
+"""One form for all logs of a process: those of dedup2d and those of the libraries that it uses."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+from dedup2d.errors import MissingExtraError
+
+try:
+    import structlog
+except ImportError as error:
+    raise MissingExtraError("http", "logging as a service does") from error
+
+__all__ = ["configure_logging"]
+
+# Without the local variables: they hold drawings, and what clients sent.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
+
+def configure_logging(*, level: str, form: str, stream: TextIO | None = None) -> None:
+    """
+    Send all logs of this process to *stream* (stderr).
+
+    Args:
+        level: debug, info, warning or error.
+        form: json, console, or auto: console on a terminal, else JSON.
+        stream: where to.
+    """
+    stream = stream or sys.stderr
+    on_console = form == "console" or (form == "auto" and stream.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    last: list[structlog.typing.Processor] = (
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+        if on_console
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
