@@ -55,7 +55,7 @@ def build_service(
     return Dedup2D(
         jobs=build_jobs(settings),
         files=build_files(settings),
-        queue=build_queue(settings),
+        queue=build_queue(settings, lanes=lanes),
         vision=build_vision(settings, observer),
         options=service_options(settings, concurrency=concurrency, lanes=lanes),
         observer=observer,
@@ -95,9 +95,9 @@ def build_files(settings: Settings) -> FileStore:
     return LocalFileStore(settings.file_storage_dir or settings.data_dir / "files")
 
 
-def build_queue(settings: Settings) -> Queue:
+def build_queue(settings: Settings, *, lanes: frozenset[Lane] | None = None) -> Queue:
     """
-    Return the queue.
+    Return the queue, whose consumers serve *lanes* (None for all).
 
     Raises:
         MissingExtraError: the package that brings the queue for Redis is not installed.
@@ -107,7 +107,7 @@ def build_queue(settings: Settings) -> Queue:
         if settings.render_queue_name is not None:
             names[Lane.CAD] = settings.render_queue_name
         for entry in entry_points(group="dedup2d.queues", name="rq"):
-            queue: Queue = entry.load()(redis_options(settings), names=names)
+            queue: Queue = entry.load()(redis_options(settings), names=names, lanes=lanes)
             return queue
         raise MissingExtraError("worker", "the queue for Redis")
     from dedup2d.queues.memory import MemoryQueue
