@@ -50,7 +50,10 @@ _COMMANDS = {
     "doctor": _Command("dedup2d.cli.doctor:doctor", "", "Check settings and servers; say what to do."),
     "samples": _Command("dedup2d.cli.samples:samples", "DIRECTORY", "Generate drawings to try things on."),
 }
-_SUMMARIES_OF_ADAPTERS = {"serve": "Start the service, with samples if you like."}
+_SUMMARIES_OF_ADAPTERS = {
+    "serve": "Start the service, with samples if you like.",
+    "worker": "Run jobs that a service has put into Redis.",
+}
 
 
 def run(arguments: Sequence[str]) -> int:
