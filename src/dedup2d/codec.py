@@ -59,12 +59,10 @@ def from_data(data: Mapping[str, Any], as_type: type[T]) -> T:
     """
     Return the value of *as_type* whose fields *data* holds, as `json.loads` gives them.
 
-    Values that are objects of the domain already are taken as they are.
-
     Raises:
         UnreadableRecordError: *data* is not of this type.
     """
     try:
-        return msgspec.convert(data, type=as_type, from_attributes=True)
+        return msgspec.convert(data, type=as_type)
     except (ValueError, RecursionError) as error:
         raise UnreadableRecordError(as_type.__name__, str(error)) from error

@@ -9,14 +9,13 @@ records of other versions can be read.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from attrs import fields_dict
+from attrs import evolve, fields_dict
 
 from dedup2d.codec import from_data, from_json, to_json
 from dedup2d.errors import UnreadableRecordError
@@ -28,7 +27,7 @@ _ASKED = ("file_key", "file_name", "file_hash", "file_size")
 """What a job is about; with everything that is not a plain value it makes the payload."""
 
 Reply = Sequence[Any]
-"""What a script gives for a job: its id, the fields and values of its hash, payload, result."""
+"""What a script gives for a job: its id, JSON of its hash, payload, result."""
 
 
 def _flag(text: str) -> bool:
@@ -108,21 +107,13 @@ def read_job(reply: Reply) -> Job:
     Raises:
         UnreadableRecordError: it is damaged, or says what this version does not know.
     """
-    job_id, flat, asked, result = (*reply, None)[:4]
+    job_id, fields, asked, result = (*reply, None)[:4]
+    stored, wanted = from_json(fields, dict[str, str]), from_json(asked, dict[str, Any])
     try:
-        stored = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
         data = {name: read(stored[name]) for name, read in _READERS.items() if name in stored}
-        data |= {name: value for name, value in _object(asked).items() if name in _PAYLOAD}
+        data |= {name: value for name, value in wanted.items() if name in _PAYLOAD}
         data["job_id"] = job_id.decode()
     except (ValueError, KeyError) as error:
         raise UnreadableRecordError("Job", repr(error)) from error
-    if result is not None:
-        data["result"] = from_json(result, SearchResult)
-    return from_data(data, Job)
-
-
-def _object(data: bytes) -> Mapping[str, Any]:
-    found = json.loads(data)
-    if not isinstance(found, dict):
-        raise ValueError("the payload is not an object")  # noqa: TRY004 - it is what the text says
-    return found
+    job = from_data(data, Job)
+    return job if result is None else evolve(job, result=from_json(result, SearchResult))

@@ -65,13 +65,9 @@ local function find_with_result(id)
   return job
 end
 
+-- One text for all fields: clients read one much faster than dozens.
 local function reply(job)
-  local flat = {}
-  for field, value in pairs(job.fields) do
-    flat[#flat + 1] = field
-    flat[#flat + 1] = value
-  end
-  return {job.id, flat, job.payload, job.result or false}
+  return {job.id, cjson.encode(job.fields), job.payload, job.result or false}
 end
 
 local function expired(job)
