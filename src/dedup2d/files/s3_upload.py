@@ -29,7 +29,7 @@ __all__ = ["Budget", "Sent", "Upload"]
 
 PART_BYTES = 8 * 1024 * 1024
 """Size of every part but the last; S3 takes 5 MiB to 5 GiB, and at most 10,000 of them."""
-_IN_MEMORY_BYTES = 1024 * 1024
+_IN_MEMORY_BYTES = 256 * 1024
 _ABORT_SECONDS = 10.0
 
 
