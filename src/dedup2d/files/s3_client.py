@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum, auto
 from http import HTTPStatus
+from ssl import SSLError
 from typing import Any
 
 import anyio
@@ -197,6 +200,10 @@ def _cause(error: Exception) -> str:
     """Return what the system says beneath *error*: that never holds a secret."""
     beneath = getattr(error, "kwargs", {}).get("error")
     beneath = getattr(beneath, "os_error", None) or getattr(beneath, "certificate_error", None) or beneath
+    if isinstance(beneath, SSLError):
+        return shown(getattr(beneath, "verify_message", "") or beneath.reason or "")
     if isinstance(beneath, OSError):
-        return shown(getattr(beneath, "verify_message", "") or beneath.strerror or "")
+        # What asyncio says names addresses; only names that are not found have no number of the system.
+        number = beneath.errno or 0
+        return shown(os.strerror(number) if number in errno.errorcode else beneath.strerror or "")
     return ""

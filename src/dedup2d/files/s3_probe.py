@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
+from secrets import token_hex
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from dedup2d.errors import ConfigurationError, Dedup2DError
 from dedup2d.files.s3_client import CallFailedError, Failure, S3Client, mapped
 from dedup2d.files.s3_names import Names
 from dedup2d.files.s3_options import S3Options
+from dedup2d.files.s3_upload import Budget, Upload
 
 __all__ = ["S3Facts", "probe"]
 
-_SECONDS = 15.0
-"""Longest time of each call: a start should fail while somebody looks."""
+_READ_SECONDS = 10.0
+"""How long the server may be silent: a start should fail while somebody looks."""
 _CONTENT = b"dedup2d"
-_MD5 = base64.b64encode(hashlib.md5(_CONTENT, usedforsecurity=False).digest()).decode()
-_TRIES = 5
 
 
 @frozen(kw_only=True)
@@ -42,18 +41,17 @@ async def probe(client: S3Client) -> S3Facts:
         ConfigurationError: it cannot be used; the error names the setting, the reason and what to do.
         StoreUnavailableError: the server answers, but cannot work now.
     """
-    base = Names(client.options.prefix).base
-    key = f"{base}.dedup2d-probe"
-    answer = await _do(client, "s3:ListBucket", "list_objects_v2", Prefix=base, MaxKeys=1)
-    for _ in range(_TRIES):
-        encryption = client.options.encryption
-        await _do(client, "s3:PutObject", "put_object", Key=key, Body=_CONTENT, ContentMD5=_MD5, **encryption)
-        # Another process may probe at the same time, and delete the object in between.
-        if await _gives_back(client, key):
-            break
-    else:
-        raise _not_s3(client.options, "what answers does not keep what is put")
-    await _do(client, "s3:DeleteObject", "delete_object", Key=key)
+    options = client.options
+    client = S3Client(client.raw, evolve(options, read_seconds=min(options.read_seconds, _READ_SECONDS)))
+    base = Names(options.prefix).base
+    # A name of its own: others may probe at the same time.
+    key = f"{base}.dedup2d-probe-{token_hex(8)}"
+    answer = await _list(client, base)
+    await _put(client, key)
+    try:
+        await _get(client, key)
+    finally:
+        await _delete(client, key)
     return S3Facts(
         endpoint=str(client.raw.meta.endpoint_url),
         bucket=client.options.bucket,
@@ -62,27 +60,43 @@ async def probe(client: S3Client) -> S3Facts:
     )
 
 
-async def _do(client: S3Client, action: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
+@contextmanager
+def _doing(client: S3Client, action: str) -> Iterator[None]:
     try:
-        return await client.call(operation, seconds=_SECONDS, **parameters)
+        yield
     except CallFailedError as error:
         raise _explained(client.options, action, error) from error
 
 
-async def _gives_back(client: S3Client, key: str) -> bool:
-    try:
-        answer = await client.call("get_object", seconds=_SECONDS, Key=key)
-        with mapped():
-            return bool(await answer["Body"].read() == _CONTENT)
-    except CallFailedError as error:
-        if error.answer == "NoSuchKey":
-            return False
-        raise _explained(client.options, "s3:GetObject", error) from error
+async def _list(client: S3Client, base: str) -> Mapping[str, Any]:
+    with _doing(client, "s3:ListBucket"):
+        return await client.call("list_objects_v2", Prefix=base, MaxKeys=1)
+
+
+async def _put(client: S3Client, key: str) -> None:
+    with _doing(client, "s3:PutObject"):
+        async with Upload(client, key, Budget(len(_CONTENT))) as upload:
+            await upload.take(_CONTENT)
+            await upload.finish()
+
+
+async def _get(client: S3Client, key: str) -> None:
+    with _doing(client, "s3:GetObject"), mapped():
+        answer = await client.call("get_object", Key=key)
+        content = await answer["Body"].read(len(_CONTENT) + 1)
+        answer["Body"].close()
+    if content != _CONTENT:
+        raise _not_s3(client.options, "what answers does not keep what is put")
+
+
+async def _delete(client: S3Client, key: str) -> None:
+    with _doing(client, "s3:DeleteObject"):
+        await client.call("delete_object", Key=key)
 
 
 async def _warnings(client: S3Client, base: str) -> tuple[str, ...]:
     try:
-        await client.call("list_multipart_uploads", seconds=_SECONDS, Prefix=base, MaxUploads=1)
+        await client.call("list_multipart_uploads", Prefix=base, MaxUploads=1)
     except CallFailedError as error:
         warning = (
             f"half uploads of processes that died cannot be found ({error.reason}):"

@@ -31,6 +31,7 @@ PART_BYTES = 8 * 1024 * 1024
 """Size of every part but the last; S3 takes 5 MiB to 5 GiB, and at most 10,000 of them."""
 _IN_MEMORY_BYTES = 256 * 1024
 _ABORT_SECONDS = 10.0
+_TRIES = 5
 
 
 @define
@@ -191,7 +192,7 @@ class Upload:
         if self._part.size:
             await self._send_part()
         tags = [{"ETag": tag, "PartNumber": number} for number, tag in enumerate(self._tags, start=1)]
-        await self._call(
+        await self._make(
             "complete_multipart_upload", UploadId=self._upload_id, MultipartUpload={"Parts": tags}
         )
         self._upload_id = None
@@ -216,9 +217,22 @@ class Upload:
 
     async def _send(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
         body = await to_thread.run_sync(self._part.body)
-        return await self._call(
+        return await self._make(
             operation, Body=body, ContentMD5=self._part.md5, body_bytes=self._part.size, **parameters
         )
+
+    async def _make(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
+        """Call an operation that may make the object, again where the server lost its folder meanwhile."""
+        for more in reversed(range(_TRIES)):
+            try:
+                return await self._call(operation, **parameters)
+            except CallFailedError as error:
+                # Servers that keep objects as files remove empty folders, also while a file arrives there.
+                if error.answer != "NoSuchKey" or not more:
+                    raise
+                if "Body" in parameters:
+                    parameters["Body"].seek(0)
+        raise AssertionError
 
     async def _call(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
         return await self._client.call(operation, Key=self._name, **parameters)
