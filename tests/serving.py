@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,12 +26,14 @@ class Served:
     port: int
     log: Path
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def client(self, key: str | None = None) -> httpx.Client:
         """Return a client for it; close it after use."""
         headers = {"X-API-Key": key} if key else {}
-        return httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=30, trust_env=False
-        )
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
     def kill(self) -> None:
         """End the process as a power cut would."""
@@ -53,13 +55,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(data_dir: Path, variables: Mapping[str, str] | None = None) -> Iterator[Served]:
+def serving(
+    data_dir: Path,
+    variables: Mapping[str, str] | None = None,
+    *,
+    command: Sequence[str] = ("serve",),
+    port_variable: str = "DEDUP2D_PORT",
+) -> Iterator[Served]:
     """Serve *data_dir* until the block ends; the log is in `serve.log` beside it."""
     port, log = free_port(), data_dir.parent / "serve.log"
-    env = {**os.environ, "DEDUP2D_DATA_DIR": str(data_dir), "DEDUP2D_PORT": str(port), **(variables or {})}
+    env = {**os.environ, "DEDUP2D_DATA_DIR": str(data_dir), port_variable: str(port), **(variables or {})}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dedup2d", "serve"], env=env, stdout=output, stderr=output
+            [sys.executable, "-m", "dedup2d", *command], env=env, stdout=output, stderr=output
         )
     served = Served(process, port, log)
     try:
@@ -86,3 +94,13 @@ def wait_until_live(served: Served) -> None:
             except httpx.TransportError:
                 time.sleep(0.05)
     raise AssertionError(f"the service did not answer:\n{served.log.read_text()}")
+
+
+@contextmanager
+def vision_serving(
+    data_dir: Path, variables: Mapping[str, str] | None = None, *, options: Sequence[str] = ()
+) -> Iterator[Served]:
+    """Run `dedup2d vision serve` on *data_dir* until the block ends."""
+    command = ("vision", "serve", *options)
+    with serving(data_dir, variables, command=command, port_variable="DEDUP2D_VISION_PORT") as served:
+        yield served

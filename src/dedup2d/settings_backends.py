@@ -174,6 +174,31 @@ class BackendSettings:
         "DEDUPCAD_VISION_CIRCUIT_CLOSE_SUCCESSES", 2, whole(1, 100), "successes that close the circuit again"
     )
 
+    vision_host: str = setting(
+        "DEDUP2D_VISION_HOST",
+        "127.0.0.1",
+        text("an address", bool),
+        "address that `dedup2d vision serve` listens on; others than loopback's need DEDUPCAD_VISION_API_KEY",
+    )
+    vision_port: int = setting(
+        "DEDUP2D_VISION_PORT",
+        58001,
+        whole(0, 65535),
+        "port that `dedup2d vision serve` listens on; 0 takes a free one",
+    )
+    vision_processes: int = setting(
+        "DEDUP2D_VISION_PROCESSES",
+        1,
+        whole(1, 64),
+        "processes of `dedup2d vision serve`; they share DEDUP2D_ENGINE_PROCESSES and the places to wait in",
+    )
+    vision_max_waiting: int = setting(
+        "DEDUP2D_VISION_MAX_WAITING",
+        32,
+        whole(0, 10_000),
+        "searches that may wait in `dedup2d vision serve`; further ones are told to come again",
+    )
+
     def check_backends(self) -> None:
         """
         Look at settings that depend on each other.

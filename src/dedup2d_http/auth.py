@@ -116,14 +116,21 @@ class LoopbackGuard:
     other machines are refused too, should the server listen to them.
     """
 
-    def __init__(self, app: ASGIApp, *, allowed_hosts: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allowed_hosts: Collection[str] = (),
+        keys_setting: str = "DEDUP2D_API_KEYS",
+    ) -> None:
         self._app = app
+        self._keys_setting = keys_setting
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                _check_caller(scope)
+                self._check_caller(scope)
                 self._check(Headers(scope=scope))
             except HttpError as error:
                 response = problem_response(scope, error.code, error.detail, error.headers)
@@ -138,7 +145,7 @@ class LoopbackGuard:
             raise HttpError(
                 "HOST_NOT_ALLOWED",
                 f"a service without API keys answers to loopback only, not to {shown(','.join(hosts))}:"
-                " set DEDUP2D_API_KEYS or DEDUP2D_ALLOWED_HOSTS",
+                f" set {self._keys_setting} or DEDUP2D_ALLOWED_HOSTS",
             )
         origin = headers.get("origin")
         foreign = origin is not None and origin.partition("://")[2].lower() != hosts[0].lower()
@@ -148,15 +155,14 @@ class LoopbackGuard:
                 f"a service without API keys takes nothing from pages of {shown(origin or 'another site')}",
             )
 
-
-def _check_caller(scope: Scope) -> None:
-    caller = scope.get("client")  # None where the server has no address for it: a Unix socket
-    if caller and not is_loopback(caller[0]):
-        raise HttpError(
-            "UNAUTHORIZED",
-            "a service without API keys answers to its own machine only: set DEDUP2D_API_KEYS",
-            _CHALLENGE,
-        )
+    def _check_caller(self, scope: Scope) -> None:
+        caller = scope.get("client")  # None where the server has no address for it: a Unix socket
+        if caller and not is_loopback(caller[0]):
+            raise HttpError(
+                "UNAUTHORIZED",
+                f"a service without API keys answers to its own machine only: set {self._keys_setting}",
+                _CHALLENGE,
+            )
 
 
 def host_name(host: str) -> str:
@@ -177,7 +183,13 @@ def is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def check_exposure(host: str, keys: Mapping[str, str]) -> None:
+def check_exposure(
+    host: str,
+    keys: Collection[str],
+    *,
+    host_setting: str = "DEDUP2D_HOST",
+    keys_setting: str = "DEDUP2D_API_KEYS",
+) -> None:
     """
     Make sure that a service without keys is not reachable from other machines.
 
@@ -186,7 +198,7 @@ def check_exposure(host: str, keys: Mapping[str, str]) -> None:
     """
     if not keys and not is_loopback(host.lower()):
         raise ConfigurationError(
-            "DEDUP2D_HOST",
+            host_setting,
             host,
-            "127.0.0.1, ::1 or localhost, or set DEDUP2D_API_KEYS to serve other machines",
+            f"127.0.0.1, ::1 or localhost, or set {keys_setting} to serve other machines",
         )

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dedup2d.errors import shown
+from dedup2d.observe import REQUEST_ID
 from dedup2d_http.problems import internal_response, problem_response
 from dedup2d_http.stopping import Stopping
 
@@ -72,9 +73,11 @@ class RequestContext:
         scope["state"] = {**scope.get("state", {}), "request_id": exchange.request_id}
         begin = self._clock()
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            token = REQUEST_ID.set(exchange.request_id)
             try:
                 await self._answer(scope, exchange)
             finally:
+                REQUEST_ID.reset(token)
                 _log_line(scope, exchange.status, self._clock() - begin)
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:

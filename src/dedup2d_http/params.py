@@ -20,7 +20,7 @@ from dedup2d.presets import PRESETS
 from dedup2d.types import MAX_RESULTS_LIMIT, JobStatus, Mode, SearchParams
 from dedup2d_http.problems import HttpError
 
-__all__ = ["SearchQuery", "listing_query", "no_query", "read_query", "search_query", "whole"]
+__all__ = ["SEARCH_FIELDS", "SearchQuery", "listing_query", "no_query", "read_query", "search_query", "whole"]
 
 Reader = Callable[[str, str], Any]
 """Turns the name and the text of a parameter into its value, or raises InvalidParameterError."""
@@ -91,7 +91,7 @@ def no_callback(_name: str, _text: str) -> str:
     )
 
 
-_SEARCH: Mapping[str, Reader] = {
+SEARCH_FIELDS: Mapping[str, Reader] = {
     "mode": one_of(*Mode),
     "max_results": whole(1, MAX_RESULTS_LIMIT),
     "compute_diff": yes_no,
@@ -142,9 +142,9 @@ def search_query(request: Request) -> SearchQuery:
         InvalidParameterError: something in it is not allowed.
         HttpError: it wants a callback.
     """
-    given = read_query(request, {**_SEARCH, **_STEERING, **_GEOMETRY})
+    given = read_query(request, {**SEARCH_FIELDS, **_STEERING, **_GEOMETRY})
     preset = PRESETS[given["preset"]].search_params() if "preset" in given else {}
-    own = {name: value for name, value in given.items() if name in _SEARCH}
+    own = {name: value for name, value in given.items() if name in SEARCH_FIELDS}
     if "file_name" in given and "file_key" not in given:
         raise InvalidParameterError("file_name", given["file_name"], "it only with file_key")
     return SearchQuery(

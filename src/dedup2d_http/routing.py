@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from attrs import frozen
 from starlette.requests import Request
@@ -25,6 +25,8 @@ __all__ = ["PREFIX", "Api", "Handler", "Resource", "route", "tenant_of"]
 
 PREFIX = "/api/v1/dedup/2d"
 
+A = TypeVar("A")
+
 
 @frozen(kw_only=True)
 class Api:
@@ -37,15 +39,16 @@ class Api:
     metrics: PrometheusMetrics | None
 
 
-Handler = Callable[[Api, Request], Awaitable[Response]]
+Handler = Callable[[A, Request], Awaitable[Response]]
+"""Answers a request with what the handlers of an app work with."""
 
 
 @frozen
-class Resource:
+class Resource(Generic[A]):
     """A path and what its methods do; HEAD and OPTIONS come by themselves."""
 
     path: str
-    methods: Mapping[str, Handler]
+    methods: Mapping[str, Handler[A]]
 
     @property
     def allow(self) -> str:
@@ -53,7 +56,7 @@ class Resource:
         return ", ".join(sorted({*self.methods, *extra, "OPTIONS"}))
 
 
-def route(api: Api, resource: Resource) -> Route:
+def route(api: A, resource: Resource[A]) -> Route:
     """Return the Starlette route of *resource*."""
     return Route(resource.path, _Endpoint(api, resource))
 
@@ -65,9 +68,9 @@ def tenant_of(request: Request) -> str:
 
 
 @frozen
-class _Endpoint:
-    api: Api
-    resource: Resource
+class _Endpoint(Generic[A]):
+    api: A
+    resource: Resource[A]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._respond(Request(scope, receive))

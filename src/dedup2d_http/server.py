@@ -31,7 +31,7 @@ from dedup2d_http.app import create_app
 from dedup2d_http.auth import check_exposure
 from dedup2d_http.stopping import Stopping
 
-__all__ = ["run", "serve"]
+__all__ = ["GRACE_SECONDS", "free_address", "reachable", "run", "serve", "serve_app", "url_of"]
 
 GRACE_SECONDS = 20.0
 """How long requests under way may take once the service was asked to stop; orchestrators kill after 30 s."""
@@ -157,24 +157,29 @@ async def _announce(address: str, port: int, on_ready: Callable[[str], None] | N
     with anyio.fail_after(_START_SECONDS):
         while True:
             try:
-                stream = await anyio.connect_tcp(_reachable(address), port)
+                stream = await anyio.connect_tcp(reachable(address), port)
             except OSError:
                 await anyio.sleep(0.01)
             else:
                 await stream.aclose()
                 break
-    url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    url = url_of(address, port)
     log.info("listening", url=url)
     if on_ready:
         on_ready(url)
 
 
-def _reachable(address: str) -> str:
+def url_of(address: str, port: int) -> str:
+    """Return the URL of a server that listens there."""
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}"
+
+
+def reachable(address: str) -> str:
     """Return where a socket that listens on *address* can be reached: all addresses means any."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared, not bound
 
 
-def free_address(host: str, port: int) -> tuple[str, int]:
+def free_address(host: str, port: int, *, setting: str = "DEDUP2D_HOST:DEDUP2D_PORT") -> tuple[str, int]:
     """
     Return the address and port to listen on; port 0 becomes a free one.
 
@@ -196,5 +201,5 @@ def free_address(host: str, port: int) -> tuple[str, int]:
     except OSError as error:
         reason = error.strerror or "it cannot be used"
         raise ConfigurationError(
-            "DEDUP2D_HOST:DEDUP2D_PORT", f"{host}:{port}", f"an address that is free ({reason.lower()})"
+            setting, f"{host}:{port}", f"an address that is free ({reason.lower()})"
         ) from None

@@ -78,16 +78,22 @@ class Upload(AsyncIterator[bytes]):
 
     @property
     def file_name(self) -> str:
-        return self._form.file_name
+        return self.name_of(_FILE)
+
+    def name_of(self, part: str) -> str:
+        """Return the file name that came with the drawing in *part*, once that has begun."""
+        return self._form.file_names.get(part, "")
 
     @property
     def fields(self) -> dict[str, str]:
         return self._form.fields
 
-    async def find_file(self) -> None:
-        """Read up to where the drawing begins."""
-        while not self._form.has_file:
+    async def find_file(self, instead: Collection[str] = ()) -> None:
+        """Read up to where the drawing begins, or to the end if a field of *instead* stands for it."""
+        while not self._form.file_names:
             if self.done.is_set():
+                if not self.fields.keys().isdisjoint(instead):
+                    return
                 raise HttpError(
                     "INVALID_MULTIPART", "the body has no part named file: send the drawing as that"
                 )
@@ -98,7 +104,23 @@ class Upload(AsyncIterator[bytes]):
             if self.done.is_set():
                 raise StopAsyncIteration
             await self._feed()
-        return self._form.pieces.popleft()
+        return self._form.pieces.popleft()[1]
+
+    async def of(self, part: str) -> AsyncIterator[bytes]:
+        """
+        Give the pieces of the drawing in *part* alone, where a body has several; in their order only.
+
+        Unlike those of the whole, they may end before the body was seen to be right.
+        """
+        while not (self._form.pieces and self._form.pieces[0][0] != part):
+            if self._form.pieces:
+                yield self._form.pieces.popleft()[1]
+            elif self.done.is_set():
+                break
+            else:
+                await self._feed()
+        if part not in self._form.file_names:
+            raise HttpError("INVALID_MULTIPART", f"the part named {part} is missing or out of its order")
 
     async def _feed(self) -> None:
         body, more = await self._next()
@@ -121,11 +143,19 @@ class Upload(AsyncIterator[bytes]):
         )
 
 
-async def upload(request: Request, limits: UploadLimits, *, fields: Collection[str] = ()) -> Upload:
+async def upload(
+    request: Request,
+    limits: UploadLimits,
+    *,
+    fields: Collection[str] = (),
+    more_files: Collection[str] = (),
+    instead: Collection[str] = (),
+) -> Upload:
     """
     Begin to read the body of *request*, up to where the drawing begins.
 
-    Only parts named `file` and those named in *fields* may be in it.
+    Only parts named `file` and those named in *fields* may be in it, and drawings named in *more_files*. A
+    field named in *instead* may stand in place of the drawing.
 
     Raises:
         HttpError: it is not multipart/form-data, or malformed, or has no drawing.
@@ -136,8 +166,9 @@ async def upload(request: Request, limits: UploadLimits, *, fields: Collection[s
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.max_body_bytes:
         raise FileTooLargeError("the body", limits.max_file_bytes)
-    begun = Upload(request.receive, _Form(boundary, limits, frozenset(fields)), limits)
-    await begun.find_file()
+    form = _Form(boundary, limits, files=frozenset({_FILE, *more_files}), allowed=frozenset(fields))
+    begun = Upload(request.receive, form, limits)
+    await begun.find_file(instead)
     return begun
 
 
@@ -164,12 +195,14 @@ def _boundary(request: Request) -> bytes:
 class _Form:
     """What the parser has found so far."""
 
-    def __init__(self, boundary: bytes, limits: UploadLimits, allowed: frozenset[str]) -> None:
-        self.pieces: deque[bytes] = deque()
+    def __init__(
+        self, boundary: bytes, limits: UploadLimits, *, files: frozenset[str], allowed: frozenset[str]
+    ) -> None:
+        self.pieces: deque[tuple[str, bytes]] = deque()
         self.fields: dict[str, str] = {}
-        self.file_name = ""
-        self.has_file = False
+        self.file_names: dict[str, str] = {}
         self._limits = limits
+        self._files = files
         self._allowed = allowed
         self._parts = 0
         self._ended = False
@@ -232,10 +265,10 @@ class _Form:
                 "INVALID_MULTIPART", f"Content-Transfer-Encoding {shown(encoding)} is not taken: send binary"
             )
         self._name = options[b"name"].decode(errors="replace")
-        if self._name == _FILE:
+        if self._name in self._files:
             self._file_begins(options.get(b"filename", b""))
         elif self._name not in self._allowed:
-            allowed = ", ".join([_FILE, *sorted(self._allowed)])
+            allowed = ", ".join([*sorted(self._files), *sorted(self._allowed)])
             raise InvalidParameterError(
                 f"part {shown(self._name)}", "", f"parts named {allowed}, parameters in the query"
             )
@@ -243,23 +276,22 @@ class _Form:
             raise HttpError("INVALID_MULTIPART", f"the body has more than one part named {self._name}")
 
     def _file_begins(self, file_name: bytes) -> None:
-        if self.has_file:
+        if self._name in self.file_names:
             raise HttpError(
-                "INVALID_MULTIPART", "the body has more than one part named file: send one drawing"
+                "INVALID_MULTIPART", f"the body has more than one part named {self._name}: send one drawing"
             )
-        self.has_file = True
-        self.file_name = file_name.decode(errors="replace")
+        self.file_names[self._name] = file_name.decode(errors="replace")
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == _FILE:
-            self.pieces.append(data[start:end])
+        if self._name in self._files:
+            self.pieces.append((self._name, data[start:end]))
             return
         if len(self._field) + end - start > self._limits.max_field_bytes:
             raise InvalidParameterError(self._name, "...", f"at most {self._limits.max_field_bytes:,} bytes")
         self._field += data[start:end]
 
     def _part_ends(self) -> None:
-        if self._name != _FILE:
+        if self._name not in self._files:
             try:
                 self.fields[self._name] = self._field.decode()
             except UnicodeDecodeError:

@@ -50,10 +50,12 @@ _COMMANDS = {
     "doctor": _Command("dedup2d.cli.doctor:doctor", "", "Check settings and servers; say what to do."),
     "samples": _Command("dedup2d.cli.samples:samples", "DIRECTORY", "Generate drawings to try things on."),
 }
-_SUMMARIES_OF_ADAPTERS = {
-    "serve": "Start the service, with samples if you like.",
-    "worker": "Run jobs that a service has put into Redis.",
+_ADAPTERS = {
+    "serve": ("", "Start the service, with samples if you like."),
+    "vision": ("serve", "Answer searches of other machines."),
+    "worker": ("", "Run jobs that a service has put into Redis."),
 }
+"""What the list shows of commands that other packages bring: arguments and summary."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -105,7 +107,7 @@ def _adapters() -> dict[str, _Command]:
     """Commands that other packages bring, so that the library need not know them."""
     found = {entry.name: entry.value for entry in entry_points(group="dedup2d.commands")}
     return {
-        name: _Command(path, "", _SUMMARIES_OF_ADAPTERS.get(name, ""))
+        name: _Command(path, *_ADAPTERS.get(name, ("", "")))
         for name, path in sorted(found.items())
         if name not in _COMMANDS
     }

@@ -158,10 +158,11 @@ class Transport:
             outcome = "ok"
         except FailureError as failure:
             outcome = _code(failure.error)
-            log.warning(
-                "a call of the vision server failed",
-                extra={"endpoint": endpoint.name, "url": self._options.url, "error": str(failure.error)},
-            )
+            if failure.again:
+                log.warning(
+                    "a call of the vision server failed",
+                    extra={"endpoint": endpoint.name, "url": self._options.url, "error": str(failure.error)},
+                )
             raise
         except Exception as error:
             outcome = _code(error)

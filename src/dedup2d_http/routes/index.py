@@ -12,7 +12,7 @@ from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
 from dedup2d_http.uploads import Spool, upload
 from dedup2d_http.views import json_response, tagged_response
 
-__all__ = ["RESOURCES"]
+__all__ = ["RESOURCES", "metadata_of"]
 
 _ADD_QUERY = {"user_name": text_of(200), "upload_to_s3": only("false", "this version keeps no copies in S3")}
 _METADATA_RULE = (
@@ -26,14 +26,20 @@ async def add(api: Api, request: Request) -> Response:
     # The metadata may stand behind the drawing, and both are needed at once.
     async with Spool.of(body) as spool:
         await spool.holds_all()
-        metadata = _metadata(body.fields.get("metadata", "{}"))
+        metadata = metadata_of(body.fields.get("metadata", "{}"))
         if "user_name" in query:
             metadata["user_name"] = query["user_name"]
         added = await api.service.add(tenant_of(request), spool, file_name=body.file_name, metadata=metadata)
     return json_response(added)
 
 
-def _metadata(text: str) -> dict[str, str]:
+def metadata_of(text: str) -> dict[str, str]:
+    """
+    Read the JSON of metadata.
+
+    Raises:
+        InvalidParameterError: it is not what may be kept of a drawing.
+    """
     try:
         metadata = msgspec.json.decode(text, type=dict[str, str])
     except (msgspec.DecodeError, RecursionError):

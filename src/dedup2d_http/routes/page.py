@@ -14,7 +14,7 @@ from dedup2d_http.routing import PREFIX, Api, Resource
 __all__ = ["page_of"]
 
 
-def page_of(resources: Iterable[Resource]) -> Resource:
+def page_of(resources: Iterable[Resource[Api]]) -> Resource[Api]:
     """Return the root, whose page lists *resources*."""
     lines = "\n".join(f"{', '.join(sorted(each.methods)):<12} {escape(each.path)}" for each in resources)
     text = _PAGE.format(version=escape(version("dedup2d")), lines=lines, prefix=PREFIX)
