@@ -99,6 +99,10 @@ def test_wrong_urls_are_refused_without_their_password(url: str) -> None:
         check_redis_url(url)
     assert "hunter2" not in f"{caught.value!r} {safe_redis_url(url)} {RedisOptions(url)!r}"
     assert caught.value.__cause__ is None
+    for opening in (connect, connect_blocking):
+        with pytest.raises(ConfigurationError, match="DEDUP2D_REDIS_URL") as refused:
+            opening(RedisOptions(url))
+        assert "hunter2" not in str(refused.value)
 
 
 def test_passwords_are_not_shown(server: RedisServer) -> None:

@@ -25,7 +25,13 @@ from dedup2d.errors import (
     StoreUnavailableError,
     shown,
 )
-from dedup2d.redis_url import RedisTarget, check_redis_url, read_redis_url, safe_redis_url
+from dedup2d.redis_url import (
+    REDIS_URL_RULE,
+    RedisTarget,
+    check_redis_url,
+    read_redis_url,
+    safe_redis_url,
+)
 
 try:
     import redis
@@ -49,6 +55,7 @@ __all__ = [
     "unavailable",
 ]
 
+_VARIABLE = "DEDUP2D_REDIS_URL"
 _IDLE_SECONDS = 15.0
 """A connection that was idle for longer is tried before it is used."""
 
@@ -78,9 +85,9 @@ def connect(options: RedisOptions) -> redis.asyncio.Redis:
     Return a client for asyncio, which connects at its first command; `aclose` it after use.
 
     Raises:
-        ValueError: the URL is not one of a Redis.
+        ConfigurationError: the URL is not one of a Redis.
     """
-    target = read_redis_url(options.url)
+    target = _target(options)
     given = _pool_arguments(options, target, redis.asyncio.retry.Retry)
     if target.service is None:
         kind = _connection_class(redis.asyncio, target)
@@ -98,9 +105,9 @@ def connect_blocking(options: RedisOptions) -> redis.Redis:
     Return a client for code without asyncio; `close` it after use.
 
     Raises:
-        ValueError: the URL is not one of a Redis.
+        ConfigurationError: the URL is not one of a Redis.
     """
-    target = read_redis_url(options.url)
+    target = _target(options)
     given = _pool_arguments(options, target, redis.retry.Retry)
     if target.service is None:
         kind = _connection_class(redis, target)
@@ -114,6 +121,13 @@ def connect_blocking(options: RedisOptions) -> redis.Redis:
         target.service, sentinel, ssl=target.tls, **given
     )
     return redis.Redis.from_pool(pool)
+
+
+def _target(options: RedisOptions) -> RedisTarget:
+    try:
+        return read_redis_url(options.url)
+    except ValueError:
+        raise ConfigurationError(_VARIABLE, safe_redis_url(options.url), REDIS_URL_RULE) from None
 
 
 class _SentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
@@ -335,7 +349,7 @@ async def probe(client: redis.asyncio.Redis, options: RedisOptions) -> RedisFact
 
 def _unusable(options: RedisOptions, reason: str) -> ConfigurationError:
     allowed = f"the URL of a Redis 6.2 or later that can be used; this one cannot: {reason}"
-    return ConfigurationError("DEDUP2D_REDIS_URL", safe_redis_url(options.url), allowed)
+    return ConfigurationError(_VARIABLE, safe_redis_url(options.url), allowed)
 
 
 async def _info(client: redis.asyncio.Redis, section: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ redis.call('SET', root .. 'payload:' .. id, payload)
 update(job, changes)
 redis.call('ZADD', mine .. 'jobs', changes.created_at, id)
 if digest ~= '' then
-  redis.call('SET', idempotency_key(owner, digest), id)
+  -- Kept until the job expires; the time to live is for keys of jobs that Redis dropped.
+  redis.call('SET', idempotency_key(owner, digest), id, 'PX', '2592000000')
 end
 return {'admitted'}

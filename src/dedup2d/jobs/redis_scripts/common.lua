@@ -16,6 +16,7 @@ local NET_SECONDS = 3600
 local LONGEST_SECONDS = 10 * 365 * 86400
 local FINAL = {completed = true, failed = true, canceled = true}
 local OF_ALL = {'active', 'pending', 'delayed', 'running', 'expiry'}
+local OF_STATE = {pending = {'active', 'pending', 'delayed'}, in_progress = {'active', 'running'}}
 local OF_TENANT = {'pending', 'in_progress', 'completed', 'failed', 'canceled', 'expiry'}
 
 local function text(number)
@@ -79,23 +80,28 @@ local function held(job, token)
   return job and job.fields.status == 'in_progress' and job.fields.lease_token == token
 end
 
-local function unindex(id, owner, lane)
+-- Takes the job out of the indexes of one state, or of all where it is not known where it stands.
+local function unindex(id, owner, lane, status)
   local member = id .. ' ' .. owner
-  for _, name in ipairs(OF_ALL) do
+  for _, name in ipairs(OF_STATE[status] or OF_ALL) do
     redis.call('ZREM', root .. name, member)
   end
-  for _, name in ipairs(OF_TENANT) do
+  for _, name in ipairs(status and {status} or OF_TENANT) do
     redis.call('ZREM', root .. 'tenant:' .. owner .. ':' .. name, id)
   end
-  redis.call('ZREM', root .. 'ready:' .. (lane or 'main'), member)
+  if status ~= 'in_progress' then
+    redis.call('ZREM', root .. 'ready:' .. (lane or 'main'), member)
+  end
 end
 
--- Puts the job into the indexes of its state, and out of all others.
-local function index(job)
+-- Puts the job into the indexes of its state, and out of those of the state before, or of all others.
+local function index(job, before)
   local fields, owner = job.fields, owner_of(job.fields.tenant_id)
   local member, tenant = job.id .. ' ' .. owner, root .. 'tenant:' .. owner .. ':'
   local lane = fields.lane or 'main'
-  unindex(job.id, owner, lane)
+  if before ~= 'new' then
+    unindex(job.id, owner, lane, before)
+  end
   redis.call('ZADD', tenant .. fields.status, fields.created_at, job.id)
   if FINAL[fields.status] then
     local expires_at = fields.expires_at or text(now)
@@ -118,6 +124,7 @@ end
 
 -- Writes the changes, of which `false` takes a field away, and indexes the job anew.
 local function update(job, changes)
+  local before = job.fields.status or 'new'
   local set, gone = {}, {}
   for field, value in pairs(changes) do
     if value then
@@ -132,7 +139,7 @@ local function update(job, changes)
   if #gone > 0 then
     redis.call('HDEL', root .. 'job:' .. job.id, unpack(gone))
   end
-  index(job)
+  index(job, before)
 end
 
 -- The changes that end a lease, added to those given.
