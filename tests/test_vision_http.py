@@ -303,7 +303,7 @@ WRONGS: dict[str, Wrong] = {
     ),
     "hang": Wrong(VisionUnavailableError, 2, r"no answer within 0\.3 s", {}, {"timeout_seconds": 0.3}),
     "drop": Wrong(VisionUnavailableError, 2, "closed the connection"),
-    "cut": Wrong(VisionBadResponseError, 2, "cut off"),
+    "cut": Wrong(VisionUnavailableError, 2, "in the middle of its answer"),
     "endless": Wrong(VisionBadResponseError, 2, "larger than 67,108,864 bytes"),
     "not-json": Wrong(VisionBadResponseError, 2, "malformed"),
     "incomplete": Wrong(VisionBadResponseError, 2, "total_matches"),

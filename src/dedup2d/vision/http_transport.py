@@ -292,7 +292,8 @@ def _broken(error: Exception, seconds: float) -> FailureError:
     if isinstance(error, TimeoutError):
         return _unreachable(f"no answer within {seconds:g} s")
     if isinstance(error, aiohttp.ClientPayloadError):
-        return _unusable("it was cut off")
+        # Also what a server looks like that is killed, or a network that fails: it may pass.
+        return _unreachable("the connection broke in the middle of its answer")
     if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
         return _unusable("it is not HTTP")
     if isinstance(error, aiohttp.ServerDisconnectedError):
