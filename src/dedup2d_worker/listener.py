@@ -226,28 +226,20 @@ class Listener:
         return queue, _text(found)
 
     def _answer(self, worker: _Worker, queue: Queue, rq_job_id: str) -> None:
-        """Let the reserved slot look at the job for which *rq_job_id* rings."""
-        given: list[str] = []
-
-        def give(job_id: str) -> None:
-            given.append(job_id)
-            try:
-                # The flag goes before the slot looks. Whose job is stored after that look finds no flag, and
-                # rings; whose job was stored before it is seen. The other way round, a job stored between
-                # the look and the removal would find the flag, not ring, and be seen by nobody.
-                self._connection.delete(self._flags[queue.name])
-            finally:
-                from_thread.run_sync(self._slots.give, job_id)
-
+        """Let the reserved slot look for jobs, and RQ note that this was done."""
+        job_id: str | None = None
         try:
             ring = self._fetch(queue, rq_job_id)
-            if ring is not None:
-                ring.answer = give
-                worker.execute_job(ring, queue)
+            job_id = None if ring is None else ring.wanted
+            # The flag goes before the slot looks. Whose job is stored after that look finds no flag, and
+            # rings; whose job was stored before it is seen. The other way round, a job stored between
+            # the look and the removal would find the flag, not ring, and be seen by nobody.
+            self._connection.delete(self._flags[queue.name])
         finally:
-            # What is no ring, or too old, may have kept others from ringing: look anyway.
-            if not given:
-                give(NO_JOB)
+            # What is no ring, or too old to be one, may have kept others from ringing: look anyway.
+            from_thread.run_sync(self._slots.give, job_id or NO_JOB)
+        if ring is not None:
+            worker.execute_job(ring, queue)
 
     def _fetch(self, queue: Queue, rq_job_id: str) -> Ring | None:
         """Return the ring of this id; None if it has expired or is no job of RQ's at all."""

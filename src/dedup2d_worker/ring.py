@@ -8,7 +8,6 @@ to Redis can wake workers, and that is all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from dedup2d.errors import MissingExtraError, shown
@@ -62,9 +61,6 @@ class Ring(Job):
     Neither its function nor its callbacks are imported, no webhook is called, nothing is repeated.
     """
 
-    answer: Callable[[str], None] | None = None
-    """What to do with the id that a ring carries."""
-
     @property
     def wanted(self) -> str | None:
         """The id of our job; None if this is no ring."""
@@ -80,10 +76,8 @@ class Ring(Job):
         return None
 
     def perform(self) -> None:
-        job_id = self.wanted
-        if job_id is None or self.answer is None:
+        if self.wanted is None:
             raise ForeignError("this is no wake-up of dedup2d: it was not run")
-        self.answer(job_id)
 
     def restore(self, raw_data: Any) -> None:
         super().restore(raw_data)
