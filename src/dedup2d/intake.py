@@ -66,6 +66,7 @@ class Intake:
     observer: Observer
     clock: Callable[[], float]
     new_id: Callable[[], str]
+    _was_full: bool = field(default=False, init=False)
 
     async def submit(
         self, tenant_id: str, data: Data, *, file_name: str, params: SearchParams, idempotency_key: str | None
@@ -73,7 +74,7 @@ class Intake:
         """Take in *data*; see `Dedup2D.submit`."""
         check_tenant_id(tenant_id)
         if idempotency_key is None:
-            await self._refuse_early()
+            await self._refuse_while_full()
         job_id, name = self.new_id(), clean_file_name(file_name)
         key = f"{tenant_id}/{job_id}"
         formats: list[str] = []
@@ -99,7 +100,7 @@ class Intake:
             raise InvalidParameterError("size", size, "the file itself: this service offers no uploads")
         if not 1 <= size <= self.options.max_upload_bytes:
             raise InvalidParameterError("size", size, f"1 to {self.options.max_upload_bytes} bytes")
-        await self._refuse_early()
+        await self._refuse_while_full()
         key = f"{tenant_id}/{self.new_id()}"
         upload = await self.files.presign(key, size=size, expires_seconds=_OFFER_SECONDS)
         return UploadOffer(file_key=key, upload=upload)
@@ -165,19 +166,23 @@ class Intake:
             lane=Lane.CAD if cad else Lane.MAIN,
         )
 
-    async def _refuse_early(self) -> None:
-        """Spare the upload when there is no place; the admission itself decides."""
+    async def _refuse_while_full(self) -> None:
+        """Spare the upload when there was no place for the last one, and is none yet."""
+        if not self._was_full:
+            return
         counts = await self.jobs.counts()
         if counts.pending + counts.in_progress >= self.options.max_jobs:
             self.observer.job_refused()
             raise JobQueueFullError(self.options.max_jobs)
+        self._was_full = False
 
     async def _admit(self, job: Job) -> Job:
         try:
             return await self.jobs.admit(
                 job, max_jobs=self.options.max_jobs, max_jobs_per_tenant=self.options.max_jobs_per_tenant
             )
-        except JobQueueFullError:
+        except JobQueueFullError as error:
+            self._was_full = error.limit == self.options.max_jobs
             self.observer.job_refused()
             raise
 

@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -23,7 +22,7 @@ from dedup2d.errors import (
 from dedup2d.intake import Intake, ServiceOptions
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
-from dedup2d.runner import Runner, in_time, stored_drawing
+from dedup2d.runner import Runner, in_time
 from dedup2d.tenants import check_tenant_id
 from dedup2d.types import (
     AddResult,
@@ -41,7 +40,7 @@ from dedup2d.types import (
     SearchResult,
     UploadOffer,
 )
-from dedup2d.uploads import Data, checked, clean_file_name, file_in_place
+from dedup2d.uploads import Data, clean_file_name, spooled
 
 if TYPE_CHECKING:
     from dedup2d.settings import Settings
@@ -412,23 +411,9 @@ class Dedup2D:
             raise JobQueueFullError(self.options.max_jobs)
         self._direct += 1
         try:
-            async with self._spooled(tenant_id, data, clean_file_name(file_name)) as drawing:
+            name = clean_file_name(file_name)
+            async with spooled(data, name, max_bytes=self.options.max_upload_bytes) as drawing:
                 with in_time(self.options.run.job_timeout_seconds):
                     yield drawing
         finally:
             self._direct -= 1
-
-    @asynccontextmanager
-    async def _spooled(self, tenant_id: str, data: Data, name: str) -> AsyncIterator[DrawingFile]:
-        """Give *data* as a file that can be read more than once, and forget it afterwards."""
-        if isinstance(data, Path):
-            yield await file_in_place(data, name, max_bytes=self.options.max_upload_bytes)
-            return
-        key = f"{tenant_id}/{self.new_id()}"
-        with self.observer.timed("files", "put"):
-            stored = await self.files.put(key, checked(data, name, max_bytes=self.options.max_upload_bytes))
-        try:
-            yield stored_drawing(self.files, key, name=name, sha256=stored.sha256, size=stored.size)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self.files.delete(key)

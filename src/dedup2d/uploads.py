@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -19,13 +19,14 @@ from dedup2d.errors import (
 from dedup2d.readers.sniff import HEAD_BYTES, sniff
 from dedup2d.types import DrawingFile
 
-__all__ = ["Data", "checked", "clean_file_name", "file_in_place"]
+__all__ = ["Data", "checked", "clean_file_name", "file_in_place", "spooled"]
 
 Data = AsyncIterable[bytes] | bytes | Path
 """A drawing's bytes: as a stream, as a whole, or where they lie on disk."""
 
 _FILE_NAME_LENGTH = 255
 _CHUNK_BYTES = 1024 * 1024
+_SPOOL_BYTES = 512 * 1024
 
 
 def clean_file_name(name: str) -> str:
@@ -86,6 +87,44 @@ async def file_in_place(path: Path, name: str, *, max_bytes: int) -> DrawingFile
     return DrawingFile(
         name=name, sha256=digest.hexdigest(), size=size, open=lambda: _chunks(path, name), path=path
     )
+
+
+@asynccontextmanager
+async def spooled(data: Data, name: str, *, max_bytes: int) -> AsyncIterator[DrawingFile]:
+    """
+    Give what comes in as it is handed to a vision client, for as long as the block lasts.
+
+    Up to 512 KiB are held in memory, more in a temporary file.
+
+    Raises: as `checked`.
+    """
+    if isinstance(data, Path):
+        yield await file_in_place(data, name, max_bytes=max_bytes)
+        return
+    digest, size, held = hashlib.sha256(), 0, list[bytes]()
+    async with AsyncExitStack() as stack:
+        chunks = await stack.enter_async_context(aclosing(checked(data, name, max_bytes=max_bytes)))
+        file: anyio.AsyncFile[bytes] | None = None
+        async for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            held.append(chunk)
+            if file is None and size > _SPOOL_BYTES:
+                file = await stack.enter_async_context(anyio.NamedTemporaryFile(prefix="dedup2d-"))
+            if file is not None:
+                await file.write(b"".join(held))
+                held.clear()
+        path = None
+        if file is not None:
+            await file.flush()
+            path = Path(str(file.name))
+        yield DrawingFile(
+            name=name,
+            sha256=digest.hexdigest(),
+            size=size,
+            open=lambda: _chunks(path or b"".join(held), name),
+            path=path,
+        )
 
 
 async def _chunks(data: Data, name: str) -> AsyncGenerator[bytes, None]:

@@ -32,9 +32,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class _Incoming:
     """A file that is being written, not yet under its key."""
 
-    def __init__(self, name: str, file: FileIO) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.file = file
+        self.file: FileIO | None = None
         self._hash = sha256()
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -45,20 +45,25 @@ class _Incoming:
         self._waiting_bytes += len(chunk)
         return self._waiting_bytes >= _CHUNK
 
-    def write(self) -> None:
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of it is on the disk under its own name, nor open."""
+        return self.file is None
+
+    def write(self, file: FileIO) -> None:
         for chunk in self._waiting:
             self._hash.update(chunk)
             rest = memoryview(chunk)
             while rest:
-                rest = rest[self.file.write(rest) :]
+                rest = rest[file.write(rest) :]
         self._waiting, self._waiting_bytes = [], 0
 
-    def seal(self, now: float) -> str:
+    def seal(self, file: FileIO, now: float) -> str:
         """Bring all bytes to the disk, give the file the time *now*, return its sha256."""
-        self.write()
+        self.write(file)
         nanoseconds = int(now) * 1_000_000_000 + round(now % 1 * 1_000_000_000)
-        os.utime(self.file.fileno(), ns=(nanoseconds, nanoseconds))
-        os.fsync(self.file.fileno())
+        os.utime(file.fileno(), ns=(nanoseconds, nanoseconds))
+        os.fsync(file.fileno())
         return self._hash.hexdigest()
 
 
@@ -104,16 +109,18 @@ class LocalFileStore:
 
     async def put(self, key: str, chunks: AsyncIterable[bytes]) -> StoredFile:
         check_key(key)
-        incoming = await to_thread.run_sync(self._begin)
+        incoming = _Incoming(f"{os.getpid()}-{token_hex(8)}")
         try:
             async for chunk in chunks:
                 if incoming.take(chunk):
                     await to_thread.run_sync(self._write, incoming)
+            # Most files are small: for them this is the only step in a thread.
             return await to_thread.run_sync(self._keep, key, incoming)
         finally:
-            # Also a cancelled upload must leave nothing behind.
-            with CancelScope(shield=True):
-                await to_thread.run_sync(self._discard, incoming)
+            if not incoming.gone:
+                # Also a cancelled upload must leave nothing behind.
+                with CancelScope(shield=True):
+                    await to_thread.run_sync(self._discard, incoming)
 
     async def open(self, key: str) -> AsyncIterator[bytes]:
         check_key(key)
@@ -160,20 +167,25 @@ class LocalFileStore:
                     if entry.stat(follow_symlinks=False).st_mtime < too_old:
                         os.unlink(entry.name, dir_fd=incoming)
 
-    def _begin(self) -> _Incoming:
-        name = f"{os.getpid()}-{token_hex(8)}"
-        with _mapped(), tree.directory(self._root, [_INCOMING], create=True) as incoming:
-            return _Incoming(name, FileIO(os.open(name, _NEW, 0o600, dir_fd=incoming), "wb"))
+    def _file(self, incoming: _Incoming) -> FileIO:
+        if incoming.file is None:
+            with tree.directory(self._root, [_INCOMING], create=True) as folder:
+                incoming.file = FileIO(os.open(incoming.name, _NEW, 0o600, dir_fd=folder), "wb")
+        return incoming.file
 
     def _write(self, incoming: _Incoming) -> None:
         with _mapped():
-            incoming.write()
+            incoming.write(self._file(incoming))
 
     def _keep(self, key: str, incoming: _Incoming) -> StoredFile:
         with _mapped():
-            digest = incoming.seal(self._clock())
+            file = self._file(incoming)
+            digest = incoming.seal(file, self._clock())
             self._move(key, incoming.name)
-            return tree.stored(key, os.fstat(incoming.file.fileno()), digest)
+            found = os.fstat(file.fileno())
+            file.close()
+            incoming.file = None
+            return tree.stored(key, found, digest)
 
     def _move(self, key: str, name: str) -> None:
         *folders, leaf = tree.names(key)
@@ -190,7 +202,8 @@ class LocalFileStore:
         os.fsync(parent)
 
     def _discard(self, incoming: _Incoming) -> None:
-        incoming.file.close()
+        if incoming.file is not None:
+            incoming.file.close()
         with suppress(FileNotFoundError), tree.directory(self._root, [_INCOMING]) as folder:
             os.unlink(incoming.name, dir_fd=folder)
 
