@@ -29,6 +29,7 @@ from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
 from dedup2d_http.app import create_app
 from dedup2d_http.auth import check_exposure
+from dedup2d_http.lingering import Lingering
 from dedup2d_http.stopping import Stopping
 
 __all__ = ["GRACE_SECONDS", "free_address", "reachable", "run", "serve", "serve_app", "url_of"]
@@ -96,7 +97,7 @@ async def serve_app(
     grace_seconds: float,
 ) -> None:
     """Serve *app*; a first signal stops it within *grace_seconds*, a second one at once."""
-    server, ended = _server(app, address, port), anyio.Event()
+    server, ended = _server(Lingering(app), address, port), anyio.Event()
     # A task of its own: cancelled from outside, Granian would leave its threads with a closed loop.
     serving = asyncio.ensure_future(server.serve())
     serving.add_done_callback(lambda _: ended.set())

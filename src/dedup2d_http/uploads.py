@@ -9,7 +9,7 @@ off.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -120,7 +120,7 @@ class Upload(AsyncIterator[bytes]):
             else:
                 await self._feed()
         if part not in self._form.file_names:
-            raise HttpError("INVALID_MULTIPART", f"the part named {part} is missing or out of its order")
+            raise HttpError("INVALID_MULTIPART", f"the body has no part named {part}: send both drawings")
 
     async def _feed(self) -> None:
         body, more = await self._next()
@@ -148,14 +148,14 @@ async def upload(
     limits: UploadLimits,
     *,
     fields: Collection[str] = (),
-    more_files: Collection[str] = (),
+    more_files: Sequence[str] = (),
     instead: Collection[str] = (),
 ) -> Upload:
     """
     Begin to read the body of *request*, up to where the drawing begins.
 
-    Only parts named `file` and those named in *fields* may be in it, and drawings named in *more_files*. A
-    field named in *instead* may stand in place of the drawing.
+    Only parts named `file` and those named in *fields* may be in it, and drawings named in *more_files*, in
+    that order. A field named in *instead* may stand in place of the drawing.
 
     Raises:
         HttpError: it is not multipart/form-data, or malformed, or has no drawing.
@@ -166,7 +166,7 @@ async def upload(
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.max_body_bytes:
         raise FileTooLargeError("the body", limits.max_file_bytes)
-    form = _Form(boundary, limits, files=frozenset({_FILE, *more_files}), allowed=frozenset(fields))
+    form = _Form(boundary, limits, files=(_FILE, *more_files), allowed=frozenset(fields))
     begun = Upload(request.receive, form, limits)
     await begun.find_file(instead)
     return begun
@@ -196,7 +196,7 @@ class _Form:
     """What the parser has found so far."""
 
     def __init__(
-        self, boundary: bytes, limits: UploadLimits, *, files: frozenset[str], allowed: frozenset[str]
+        self, boundary: bytes, limits: UploadLimits, *, files: tuple[str, ...], allowed: frozenset[str]
     ) -> None:
         self.pieces: deque[tuple[str, bytes]] = deque()
         self.fields: dict[str, str] = {}
@@ -268,7 +268,7 @@ class _Form:
         if self._name in self._files:
             self._file_begins(options.get(b"filename", b""))
         elif self._name not in self._allowed:
-            allowed = ", ".join([*sorted(self._files), *sorted(self._allowed)])
+            allowed = ", ".join([*self._files, *sorted(self._allowed)])
             raise InvalidParameterError(
                 f"part {shown(self._name)}", "", f"parts named {allowed}, parameters in the query"
             )
@@ -280,6 +280,9 @@ class _Form:
             raise HttpError(
                 "INVALID_MULTIPART", f"the body has more than one part named {self._name}: send one drawing"
             )
+        if self._name != self._files[len(self.file_names)]:
+            order = ", ".join(self._files)
+            raise HttpError("INVALID_MULTIPART", f"the drawings must come in the order {order}")
         self.file_names[self._name] = file_name.decode(errors="replace")
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:

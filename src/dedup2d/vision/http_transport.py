@@ -198,6 +198,9 @@ class Transport:
             if not isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
                 raise
             raise _broken(error, seconds) from error
+        finally:
+            if body is not None:
+                body.give_up()
 
     async def _send(
         self, endpoint: Endpoint, request: Request, body: MultipartBody | None, seconds: float

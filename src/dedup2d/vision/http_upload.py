@@ -4,6 +4,7 @@ The body of a request with drawings: multipart/form-data (RFC 7578), streamed, o
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -51,6 +52,8 @@ class MultipartBody(Payload):
         boundary = secrets.token_hex(16)
         super().__init__(None, content_type=f"multipart/form-data; boundary={boundary}")
         self.failure: Exception | None = None
+        self._transport: asyncio.Transport | None = None
+        self._sent = False
         self._segments: list[bytes | DrawingFile] = []
         head = "".join(
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -72,6 +75,7 @@ class MultipartBody(Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Send the body."""
+        self._transport = getattr(writer, "transport", None)
         for segment in self._segments:
             if isinstance(segment, bytes):
                 await writer.write(segment)
@@ -79,6 +83,12 @@ class MultipartBody(Payload):
             async with aclosing(self._chunks(segment)) as chunks:
                 async for chunk in chunks:
                     await writer.write(chunk)
+        self._sent = True
+
+    def give_up(self) -> None:
+        """Drop the connection if the body is not through: what is buffered of it need not arrive any more."""
+        if self._transport is not None and not self._sent:
+            self._transport.abort()
 
     async def _chunks(self, file: DrawingFile) -> AsyncGenerator[bytes, None]:
         """Give the bytes of *file*, and note in `failure` what goes wrong with it."""
