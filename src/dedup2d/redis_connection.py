@@ -280,10 +280,10 @@ class Script:
         """
         with mapped():
             try:
-                return await client.evalsha(self._digest, 1, key, *arguments)  # type: ignore[misc]
+                return await client.evalsha(self._digest, 1, key, *arguments)
             except exceptions.NoScriptError:
                 # The Redis was restarted. This makes the script known again.
-                return await client.eval(self._text, 1, key, *arguments)  # type: ignore[misc]
+                return await client.eval(self._text, 1, key, *arguments)
 
 
 @frozen(kw_only=True)

@@ -111,13 +111,10 @@ class RQQueue:
     async def put(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
         name = self._names[lane]
         with mapped():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.set(self._flags[name], job_id, nx=True, px=_FLAG_MILLISECONDS)
-                pipeline.llen(self._queues[name].key)
-                raised, waiting = await pipeline.execute()
+            raised = await self._client.set(self._flags[name], job_id, nx=True, px=_FLAG_MILLISECONDS)
             # A flag that was up already: its ring is still to be heard, by someone who will look after this.
             # It is taken down before that look (see `Listener`), so nothing is missed.
-            if raised and waiting < _MOST_RINGS:
+            if raised and await self._client.llen(self._queues[name].key) < _MOST_RINGS:
                 await self._ring(name, job_id)
 
     async def pass_on(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
