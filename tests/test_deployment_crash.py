@@ -250,12 +250,12 @@ def test_a_job_whose_service_was_killed_before_the_wake_up_is_swept_up(tmp_path:
 
 WORKER_KILLED_AFTER_FINISH = """
 import os, signal, sys
-from dedup2d.runner import Runner
+from dedup2d.upkeep import Upkeep
 
 async def die(self, job):
     os.kill(os.getpid(), signal.SIGKILL)
 
-Runner.after_final = die
+Upkeep.after_final = die
 from dedup2d.cli import main
 sys.exit(main(["worker"]))
 """

@@ -19,7 +19,7 @@ from dedup2d.errors import (
 )
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, PresignedFiles, Queue
-from dedup2d.runner import RunnerOptions
+from dedup2d.runner_options import RunnerOptions
 from dedup2d.tenants import check_tenant_id
 from dedup2d.types import Job, Lane, SearchParams, StoredFile, UploadOffer
 from dedup2d.uploads import Data, checked, clean_file_name

@@ -37,6 +37,7 @@ from dedup2d.types import (
 __all__ = [
     "CallbackSigner",
     "FileStore",
+    "HalfUploads",
     "JobStore",
     "LocalFiles",
     "PresignedFiles",
@@ -266,6 +267,18 @@ class PresignedFiles(Protocol):
 
         Raises:
             InvalidParameterError: *key* is not a key, or *size* or *expires_seconds* out of range.
+        """
+
+
+@runtime_checkable
+class HalfUploads(Protocol):
+    """What a FileStore may offer besides: it keeps what was sent of uploads that were never ended."""
+
+    async def abandon_uploads(self, *, older_than: float) -> int:
+        """
+        Delete what is left of uploads that began before the Unix time *older_than*; count them.
+
+        Uploads that are going on are among them if they began before.
         """
 
 

@@ -1,5 +1,5 @@
 """
-Runs jobs: claims them, keeps their leases, makes them final, and sweeps up after crashes.
+Runs jobs: claims them, keeps their leases, and makes them final or gives them back.
 
 The order of steps and what a crash may lose are in docs/jobs.md.
 """
@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, field
 
+from dedup2d.alarms import Alarms
 from dedup2d.draining import Draining
 from dedup2d.errors import (
     Dedup2DError,
@@ -24,44 +25,21 @@ from dedup2d.errors import (
     LeaseLostError,
     StoreUnavailableError,
     UnreadableDrawingError,
+    VisionCircuitOpenError,
 )
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, LocalFiles, Queue, SharedQueue, VisionClient
+from dedup2d.runner_options import RunnerOptions
 from dedup2d.types import DrawingFile, Job, JobStatus, Lane, SearchResult
+from dedup2d.upkeep import Upkeep
 
-__all__ = ["Runner", "RunnerOptions", "collect_files", "in_time", "stored_drawing"]
+__all__ = ["Runner", "RunnerOptions", "in_time", "stored_drawing"]
 
 log = logging.getLogger("dedup2d.runner")
 
-_COLLECT_EVERY_SECONDS = 600.0
 _LONGEST_DELAY_SECONDS = 60.0
-
-
-@frozen(kw_only=True)
-class RunnerOptions:
-    """
-    How jobs are run; all times in seconds.
-
-    Args:
-        concurrency: jobs at once, 0 for none.
-        lanes: the jobs that are run, None for all.
-        max_losses: leases a job may lose before it fails with `WORKER_LOST`.
-        max_wait_seconds: how long a job may wait for a vision engine that cannot answer.
-        cleanup_on_finish: delete a job's file when the job is final.
-        file_retention_seconds: age from which a file without a live job is collected.
-    """
-
-    concurrency: int = 2
-    lanes: frozenset[Lane] | None = None
-    lease_seconds: float = 60.0
-    heartbeat_seconds: float = 20.0
-    sweep_seconds: float = 15.0
-    job_timeout_seconds: float = 300.0
-    max_wait_seconds: float = 3600.0
-    ttl_seconds: float = 3600.0
-    max_losses: int = 3
-    cleanup_on_finish: bool = True
-    file_retention_seconds: float = 3600.0
+_SPREAD_SECONDS = 5.0
+"""Jobs that wait for the same moment come back over so long, not all at once."""
 
 
 def stored_drawing(files: FileStore, key: str, *, name: str, sha256: str, size: int) -> DrawingFile:
@@ -100,28 +78,6 @@ def in_time(seconds: float) -> Iterator[None]:
         raise JobTimeoutError(seconds) from None
 
 
-async def collect_files(jobs: JobStore, files: FileStore, *, older_than: float) -> int:
-    """
-    Delete the files stored before *older_than* (Unix seconds) that no live job needs; count them.
-
-    A file's key ends with the id of its job (or of a direct search, which has none).
-    """
-    deleted, after = 0, ""
-    while page := await files.list(older_than=older_than, after=after):
-        for stored in page:
-            if not await _needed(jobs, stored.key.rpartition("/")[2]):
-                deleted += await files.delete(stored.key)
-        after = page[-1].key
-    return deleted
-
-
-async def _needed(jobs: JobStore, job_id: str) -> bool:
-    try:
-        return not (await jobs.get(job_id)).status.final
-    except LookupError:
-        return False
-
-
 @define(kw_only=True, eq=False)
 class Runner:
     """
@@ -142,12 +98,26 @@ class Runner:
     jitter: Callable[[], float] = random.random
     _beats: dict[str, anyio.Event] = field(factory=dict, init=False)
     _draining: Draining = field(factory=Draining, init=False)
+    _alarms: Alarms = field(init=False)
+    upkeep: Upkeep = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._alarms = Alarms(ring=self._wake_one, clock=anyio.current_time, sleep=self.sleep)
+        self.upkeep = Upkeep(
+            jobs=self.jobs,
+            files=self.files,
+            queue=self.queue,
+            options=self.options,
+            observer=self.observer,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
 
     async def run(self) -> None:
         """Run jobs and sweep, until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._sweep_forever)
-            tasks.start_soon(self._collect_forever)
+            tasks.start_soon(self.upkeep.run)
+            tasks.start_soon(self._alarms.run)
             if self.options.concurrency:
                 await self._draining.take(
                     lambda: self.queue.consume(self.wake, concurrency=self.options.concurrency)
@@ -179,36 +149,23 @@ class Runner:
                 token, lease_seconds=self.options.lease_seconds, job_id=wanted, lanes=self.options.lanes
             )
             if job is not None:
-                await self._pass_on(job)
                 await self._run(job, token)
             elif wanted is None:
                 return
             wanted = None
         await self._wake_another(job_id, self.options.lanes or Lane)
 
-    async def sweep(self) -> None:
-        """Put right once what crashes and time have done."""
-        swept = await self.jobs.sweep(
-            max_losses=self.options.max_losses, ttl_seconds=self.options.ttl_seconds
-        )
-        if swept.lost:
-            log.warning("leases ran out", extra={"count": swept.lost})
-            self.observer.leases_lost(swept.lost)
-        for job in swept.failed:
-            await self.after_final(job)
-        for job in swept.expired:
-            await self._delete_file(job)
-        for job_id in swept.ready[: max(1, self.options.concurrency)]:
-            for lane in self.options.lanes or Lane:
-                await self.queue.put(job_id, lane=lane)
-        self.observer.jobs_counted(await self.jobs.counts(), self.clock())
-
     async def _pass_on(self, job: Job) -> None:
+        """Let one more look for jobs: others may wait behind this one."""
         if isinstance(self.queue, SharedQueue):
-            try:
-                await self.queue.pass_on(job.job_id, lane=job.lane)
-            except StoreUnavailableError:
-                log.warning("a wake-up was not passed on: the next sweep will", extra={"job_id": job.job_id})
+            await self._wake_one(job.job_id, job.lane)
+
+    async def _wake_one(self, job_id: str, lane: Lane) -> None:
+        wake = self.queue.pass_on if isinstance(self.queue, SharedQueue) else self.queue.put
+        try:
+            await wake(job_id, lane=lane)
+        except StoreUnavailableError:
+            log.warning("nobody was woken for a job: the next sweep will", extra={"job_id": job_id})
 
     async def _wake_another(self, job_id: str, lanes: Iterable[Lane]) -> None:
         """Let another process look for what this one, which is stopping, leaves."""
@@ -218,37 +175,28 @@ class Runner:
         except StoreUnavailableError:
             log.warning("nobody was woken for a job: the next sweep will", extra={"job_id": job_id})
 
-    async def _sweep_forever(self) -> None:
-        while True:
-            await self._guarded(self.sweep, "sweep failed; the next one tries again")
-            await self.sleep(self.options.sweep_seconds)
-
-    async def _collect_forever(self) -> None:
-        while True:
-            await self._guarded(self._collect, "collecting files failed; it is tried again later")
-            await self.sleep(_COLLECT_EVERY_SECONDS)
-
-    async def _collect(self) -> None:
-        before = self.clock() - self.options.file_retention_seconds
-        self.observer.files_collected(await collect_files(self.jobs, self.files, older_than=before))
-
-    async def _guarded(self, step: Callable[[], Awaitable[None]], message: str) -> None:
-        try:
-            await step()
-        except Exception:
-            log.exception(message)
-
     async def _run(self, job: Job, token: str) -> None:
+        """Run a claimed job; whatever stops this gives it back."""
         log.info("job started", extra={"job_id": job.job_id, "attempt": job.attempts})
+        try:
+            await self._pass_on(job)
+            await self._search_and_settle(job, token)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._give_back_on_leaving(job, token)
+            raise
+        except StoreUnavailableError as error:
+            log.warning(
+                "what became of a job could not be stored: it runs again once its lease has run out",
+                extra={"job_id": job.job_id, "error": str(error)},
+            )
+
+    async def _search_and_settle(self, job: Job, token: str) -> None:
         try:
             result = await self._search_holding_lease(job, token)
         except LeaseLostError:
             log.warning("lost the lease of a job; its work is dropped", extra={"job_id": job.job_id})
             self.observer.leases_lost(1)
-        except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                await self._give_back_on_leaving(job, token)
-            raise
         except Dedup2DError as error:
             await self._settle(job, token, error)
         except Exception:
@@ -257,10 +205,8 @@ class Runner:
                 job, token, InternalError("the search failed unexpectedly: see the service's log")
             )
         else:
-            if result is None:
-                await self._finish(job, token, JobStatus.CANCELED)
-            else:
-                await self._finish(job, token, JobStatus.COMPLETED, result=result)
+            status = JobStatus.CANCELED if result is None else JobStatus.COMPLETED
+            await self._finish(job, token, status, result=result)
 
     async def _search_holding_lease(self, job: Job, token: str) -> SearchResult | None:
         """Search while heartbeats go on; None when a cancel stopped it."""
@@ -322,6 +268,12 @@ class Runner:
                 )
             except LeaseLostError:
                 raise
+            except StoreUnavailableError as error:
+                log.warning(
+                    "a lease could not be renewed; the next heartbeat tries again",
+                    extra={"job_id": job.job_id, "error": str(error)},
+                )
+                continue
             except Exception:
                 log.exception("heartbeat failed; the next one tries again", extra={"job_id": job.job_id})
                 continue
@@ -331,32 +283,54 @@ class Runner:
     async def _settle(self, job: Job, token: str, error: Dedup2DError) -> None:
         waited = self.clock() - job.created_at
         if error.transient and waited < self.options.max_wait_seconds:
-            delay = min(_LONGEST_DELAY_SECONDS, 2.0 ** min(job.attempts, 10)) * (0.5 + self.jitter() / 2)
+            delay = self._delay(job, error)
             await self._give_back(job, token, str(error), delay_seconds=delay)
         else:
             await self._finish(job, token, JobStatus.FAILED, error_code=error.code, error=str(error))
 
-    async def _give_back(self, job: Job, token: str, reason: str, *, delay_seconds: float = 0.0) -> None:
+    def _delay(self, job: Job, error: Dedup2DError) -> float:
+        """Return the seconds until the next try: until the circuit closes, or more with each attempt."""
+        if isinstance(error, VisionCircuitOpenError):
+            wait = min(_LONGEST_DELAY_SECONDS, max(1.0, error.retry_after))
+            return wait + min(wait, _SPREAD_SECONDS) * self.jitter()
+        return min(_LONGEST_DELAY_SECONDS, 2.0 ** min(job.attempts, 10)) * (0.5 + self.jitter() / 2)
+
+    async def _give_back(self, job: Job, token: str, reason: str, *, delay_seconds: float) -> None:
+        async def release() -> Job:
+            return await self.jobs.release(job.job_id, token, delay_seconds=delay_seconds, error=reason)
+
         try:
-            released = await self.jobs.release(job.job_id, token, delay_seconds=delay_seconds, error=reason)
+            released = await self._insist(release, job)
         except LeaseLostError:
             return
-        log.info("job given back", extra={"job_id": job.job_id, "reason": reason, "delay": delay_seconds})
-        if released.status.final:
-            await self.after_final(released)
+        await self._given_back(released, reason, delay_seconds)
+        self._alarms.set(job.job_id, job.lane, seconds=delay_seconds)
+
+    async def _given_back(self, job: Job, reason: str, delay_seconds: float) -> None:
+        log.info(
+            "job given back",
+            extra={"job_id": job.job_id, "reason": reason, "delay": round(delay_seconds, 1)},
+        )
+        if job.status.final:
+            await self.after_final(job)
         else:
             self.observer.job_released()
 
     async def _give_back_on_leaving(self, job: Job, token: str) -> None:
+        """Give the job back, tried once; it may have been settled just before."""
+        reason = "the worker was stopped"
         try:
-            await self._give_back(job, token, "the worker was stopped")
+            released = await self.jobs.release(job.job_id, token, error=reason)
+        except LeaseLostError:
+            return
         except StoreUnavailableError as error:
             log.warning(
                 "a job could not be given back: it runs again once its lease has run out",
                 extra={"job_id": job.job_id, "error": str(error)},
             )
-        else:
-            await self._wake_another(job.job_id, [job.lane])
+            return
+        await self._given_back(released, reason, 0.0)
+        await self._wake_another(job.job_id, [job.lane])
 
     async def _finish(
         self,
@@ -389,7 +363,7 @@ class Runner:
 
     async def _insist(self, step: Callable[[], Awaitable[Job]], job: Job) -> Job:
         """Repeat a step while its store cannot be reached and the lease may last: work was done for it."""
-        end, pause = self.clock() + self.options.lease_seconds, 0.2
+        end, pause, told = self.clock() + self.options.lease_seconds, 0.2, False
         while True:
             try:
                 with anyio.CancelScope(shield=True):
@@ -397,33 +371,15 @@ class Runner:
             except StoreUnavailableError as error:
                 if self.clock() + pause > end:
                     raise
-                log.warning(
-                    "a job's state is not stored yet", extra={"job_id": job.job_id, "error": str(error)}
-                )
+                if not told:
+                    log.warning(
+                        "what became of a job cannot be stored yet; it is tried while its lease lasts",
+                        extra={"job_id": job.job_id, "error": str(error)},
+                    )
+                told = True
             await self.sleep(pause)
             pause = min(2.0, pause * 2)
 
     async def after_final(self, job: Job) -> None:
         """Tell the observer that the job is final, and delete its file if that is wanted."""
-        seconds = max(0.0, (job.finished_at or self.clock()) - job.created_at)
-        log.info(
-            "job is final",
-            extra={
-                "job_id": job.job_id,
-                "status": str(job.status),
-                "seconds": round(seconds, 3),
-                "error_code": job.error_code,
-                "error": job.error,
-            },
-        )
-        self.observer.job_finished(job.status, seconds)
-        if self.options.cleanup_on_finish:
-            await self._delete_file(job)
-
-    async def _delete_file(self, job: Job) -> None:
-        """Delete the job's file; what fails here is collected later."""
-        try:
-            with self.observer.timed("files", "delete"):
-                await self.files.delete(job.file_key)
-        except Exception:
-            log.exception("could not delete a job's file", extra={"job_id": job.job_id})
+        await self.upkeep.after_final(job)

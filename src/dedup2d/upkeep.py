@@ -1,0 +1,158 @@
+"""Sweeps up what crashes and time leave behind: lost leases, expired jobs, files that nobody needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+from attrs import define, field
+
+from dedup2d.errors import Dedup2DError, StoreUnavailableError
+from dedup2d.observe import Observer
+from dedup2d.protocols import FileStore, HalfUploads, JobStore, Queue
+from dedup2d.runner_options import RunnerOptions
+from dedup2d.types import Job, Lane
+
+__all__ = ["Upkeep", "collect_files"]
+
+log = logging.getLogger("dedup2d.runner")
+
+_COLLECT_EVERY_SECONDS = 600.0
+_LONGEST_UPLOAD_SECONDS = 86_400.0
+"""An upload that began longer ago is not going on any more."""
+
+
+async def collect_files(jobs: JobStore, files: FileStore, *, older_than: float) -> int:
+    """
+    Delete the files stored before *older_than* (Unix seconds) that no live job needs; count them.
+
+    A file's key ends with the id of its job (or of a direct search, which has none). Goes page by page, one
+    file after the other: a store that holds many is not kept busy.
+    """
+    deleted, after = 0, ""
+    while page := await files.list(older_than=older_than, after=after):
+        for stored in page:
+            if not await _needed(jobs, stored.key.rpartition("/")[2]):
+                deleted += await files.delete(stored.key)
+        after = page[-1].key
+    return deleted
+
+
+async def _needed(jobs: JobStore, job_id: str) -> bool:
+    try:
+        return not (await jobs.get(job_id)).status.final
+    except LookupError:
+        return False
+
+
+@define(eq=False)
+class _Repeated:
+    """A step that is taken again and again; an outage is told once, and its end."""
+
+    step: Callable[[], Awaitable[None]]
+    what: str
+    _failing: bool = field(default=False, init=False)
+
+    async def take(self) -> None:
+        try:
+            await self.step()
+        except Dedup2DError as error:
+            if not self._failing:
+                log.warning(
+                    "%s failed; it is tried until it succeeds", self.what, extra={"error": str(error)}
+                )
+            self._failing = True
+        except Exception:
+            log.exception("%s failed; it is tried again", self.what)
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("%s succeeds again", self.what)
+            self._failing = False
+
+
+@define(kw_only=True, eq=False)
+class Upkeep:
+    """What a process that runs jobs does beside them; every such process does it."""
+
+    jobs: JobStore
+    files: FileStore
+    queue: Queue
+    options: RunnerOptions
+    observer: Observer
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+
+    async def run(self) -> None:
+        """Sweep and collect, until cancelled; neither waits for the other, nor a job for them."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._repeat, self.sweep, "the sweep", self.options.sweep_seconds)
+            tasks.start_soon(self._repeat, self.collect, "collecting files", _COLLECT_EVERY_SECONDS)
+
+    async def sweep(self) -> None:
+        """Put right once what crashes and time have done."""
+        swept = await self.jobs.sweep(
+            max_losses=self.options.max_losses, ttl_seconds=self.options.ttl_seconds
+        )
+        if swept.lost:
+            log.warning(
+                "leases ran out: workers were killed or cut off, and their jobs run again",
+                extra={"count": swept.lost},
+            )
+            self.observer.leases_lost(swept.lost)
+        for job in swept.failed:
+            await self.after_final(job)
+        for job in swept.expired:
+            await self._delete_file(job)
+        for job_id in swept.ready[: max(1, self.options.concurrency)]:
+            for lane in self.options.lanes or Lane:
+                await self.queue.put(job_id, lane=lane)
+        self.observer.jobs_counted(await self.jobs.counts(), self.clock())
+
+    async def collect(self) -> None:
+        """Delete the files, and what is left of uploads, that nobody needs."""
+        now = self.clock()
+        before = now - self.options.file_retention_seconds
+        self.observer.files_collected(await collect_files(self.jobs, self.files, older_than=before))
+        if isinstance(self.files, HalfUploads):
+            begun = now - max(_LONGEST_UPLOAD_SECONDS, self.options.file_retention_seconds)
+            abandoned = await self.files.abandon_uploads(older_than=begun)
+            if abandoned:
+                log.info("half uploads were removed", extra={"count": abandoned})
+
+    async def after_final(self, job: Job) -> None:
+        """Tell the observer that the job is final, and delete its file if that is wanted."""
+        seconds = max(0.0, (job.finished_at or self.clock()) - job.created_at)
+        log.info(
+            "job is final",
+            extra={
+                "job_id": job.job_id,
+                "status": str(job.status),
+                "seconds": round(seconds, 3),
+                "error_code": job.error_code,
+                "error": job.error,
+            },
+        )
+        self.observer.job_finished(job.status, seconds)
+        if self.options.cleanup_on_finish:
+            await self._delete_file(job)
+
+    async def _delete_file(self, job: Job) -> None:
+        """Delete the job's file; what fails here is collected later."""
+        try:
+            with self.observer.timed("files", "delete"):
+                await self.files.delete(job.file_key)
+        except StoreUnavailableError as error:
+            log.warning(
+                "a job's file could not be deleted: it is collected later",
+                extra={"job_id": job.job_id, "error": str(error)},
+            )
+        except Exception:
+            log.exception("could not delete a job's file", extra={"job_id": job.job_id})
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]], what: str, seconds: float) -> None:
+        repeated = _Repeated(step, what)
+        while True:
+            await repeated.take()
+            await self.sleep(seconds)
