@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +12,11 @@ from attrs import evolve, frozen
 from starlette.applications import Starlette
 
 from dedup2d.files.memory import MemoryFileStore
+from dedup2d.files.s3 import S3FileStore
 from dedup2d.jobs.memory import MemoryJobStore
+from dedup2d.jobs.redis import RedisJobStore
 from dedup2d.metrics import PrometheusMetrics
-from dedup2d.protocols import FileStore
+from dedup2d.protocols import FileStore, JobStore, Queue
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import RunnerOptions
 from dedup2d.service import Dedup2D, ServiceOptions
@@ -23,6 +26,7 @@ from dedup2d_http.app import create_app
 from dedup2d_http.routing import PREFIX
 from dedup2d_http.stopping import Stopping
 from dedup2d_http.uploads import UploadLimits
+from tests.backends import redis_options, rq_queue, s3_options
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 56
 """Begins as a PNG does: enough for all that does not open the picture."""
@@ -86,6 +90,18 @@ class Bench:
         return len(await self.service.files.list())
 
 
+def _in_memory() -> tuple[JobStore, FileStore, Queue]:
+    return MemoryJobStore(), MemoryFileStore(), MemoryQueue()
+
+
+def _on_servers() -> tuple[JobStore, FileStore, Queue]:
+    return RedisJobStore(redis_options()), S3FileStore(s3_options()), rq_queue()
+
+
+STACKS = {"memory": _in_memory, "servers": _on_servers}
+"""What the API of the tests stands on; DEDUP2D_TEST_STACK chooses."""
+
+
 @asynccontextmanager
 async def bench(
     settings: Settings | None = None,
@@ -100,10 +116,11 @@ async def bench(
     """Open the API on memory back ends, with a client that sends *key*."""
     settings = settings or Settings()
     vision, metrics, stopping = vision or FakeVision(), PrometheusMetrics(), Stopping()
+    jobs, kept, queue = STACKS[os.environ.get("DEDUP2D_TEST_STACK", "memory")]()
     service = Dedup2D(
-        jobs=MemoryJobStore(),
-        files=files or MemoryFileStore(),
-        queue=MemoryQueue(),
+        jobs=jobs,
+        files=files or kept,
+        queue=queue,
         vision=vision,
         observer=metrics,
         options=ServiceOptions(

@@ -12,7 +12,7 @@ from dedup2d.errors import Dedup2DError, StoreUnavailableError, StoreVersionErro
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.settings import Settings
 from dedup2d.testing import FakeVision
-from dedup2d.types import JobCounts
+from dedup2d.types import Job, JobCounts
 from dedup2d_http.app import create_app, from_environment
 from dedup2d_http.problems import PROBLEMS
 from dedup2d_http.routes import RESOURCES
@@ -155,11 +155,14 @@ class BrokenJobStore(MemoryJobStore):
     async def counts(self) -> JobCounts:
         raise StoreUnavailableError("job store", "its disk is full")
 
+    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int) -> Job:
+        raise StoreUnavailableError("job store", "its disk is full")
+
 
 async def test_a_job_store_that_does_not_answer_is_seen() -> None:
     """If this fails, requests are sent to a service that cannot keep jobs."""
     async with bench() as api:
-        api.service.jobs = BrokenJobStore()
+        api.service.jobs = api.service._intake.jobs = BrokenJobStore()
         ready, health = await api.client.get("/readyz"), await api.client.get("/health")
         live, metrics = await api.client.get("/livez"), await api.client.get("/metrics")
         submitted = await api.search(**{"async": "true"})

@@ -43,7 +43,8 @@ __all__ = [
 def shown(value: Any, limit: int = 80) -> str:
     """Untrusted `value` as one short printable line for a message."""
     text = value if isinstance(value, str) else repr(value)
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

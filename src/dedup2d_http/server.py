@@ -42,7 +42,7 @@ _CUT_SECONDS = 3.0
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 _HEADER_MILLISECONDS = 15_000
-_BUFFER_BYTES = 64 * 1024  # the least that hyper takes is 8 KiB; it bounds a request's headers too
+_BUFFER_BYTES = 128 * 1024  # the least that hyper takes is 8 KiB; it bounds a request's headers too
 
 # Granian would set up handlers of its own; this lets its errors pass to ours.
 _GRANIAN_LOGS = {
