@@ -70,3 +70,10 @@ def bench(session: nox.Session) -> None:
     session.install(*nox.project.dependency_groups(PROJECT, "bench"), "-e", ".[all]")
     session.run("python", "-m", "benchmarks.speed", *session.posargs)
     session.run("python", "-m", "benchmarks.accuracy", *session.posargs)
+
+
+@nox.session(default=False)
+def staging(session: nox.Session) -> None:
+    """Start a whole deployment on loopback and walk its smoke tests; see docs/deployment.md."""
+    session.install(*TEST_TOOLS, "-e", ".[all]")
+    session.run("python", "-m", "tests.staging")

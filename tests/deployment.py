@@ -113,7 +113,7 @@ class Deployment:
 
     directory: Path
     redis: RedisServer
-    vision: StubProcess
+    vision: StubProcess | None
     s3: S3Server | None
     variables: dict[str, str]
     apis: list[Api] = field(factory=list, init=False)
@@ -191,13 +191,14 @@ def deployment(
             "DEDUP2D_ASYNC_SWEEP_SECONDS": "1",
             "DEDUPCAD_VISION_URL": vision.url,
             "DEDUP2D_LOG_FORMAT": "json",
-            **_storage(directory, store),
+            **storage_variables(directory, store),
             **variables,
         }
         yield Deployment(directory, redis, vision, store, given, stack)
 
 
-def _storage(directory: Path, s3: S3Server | None) -> dict[str, str]:
+def storage_variables(directory: Path, s3: S3Server | None) -> dict[str, str]:
+    """Return what services and workers are told of where uploads go."""
     if s3 is None:
         return {"DEDUP2D_FILE_STORAGE_DIR": str(directory / "files")}
     return {
