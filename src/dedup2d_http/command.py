@@ -22,7 +22,6 @@ from dedup2d.cli.options import DataDir, Quiet, load_settings
 from dedup2d.cli.terminal import Terminal
 from dedup2d.cli.text import visible
 from dedup2d.errors import ConfigurationError
-from dedup2d.samples import generate
 from dedup2d.settings import Settings
 from dedup2d_http.logs import configure_logging
 from dedup2d_http.server import run
@@ -83,6 +82,8 @@ def serve(
 
 
 def _fill_with_samples(settings: Settings, terminal: Terminal) -> Path:
+    from dedup2d.samples import generate  # noqa: PLC0415 - behind the extra of the engine
+
     folder = settings.data_dir / "samples"
     # The manifest is written last: without it a run before this one was cut short.
     if not (folder / "manifest.jsonl").exists():

@@ -11,11 +11,15 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from dedup2d.cli.options import DataDir, load_settings
-from dedup2d.errors import ConfigurationError
-from dedup2d.logs import configure_logging
+from dedup2d.errors import ConfigurationError, MissingExtraError
 from dedup2d.supervise import supervise
 from dedup2d.types import Lane
 from dedup2d_worker.process import GRACE_SECONDS, LEAVE_SECONDS, WorkerOptions, check_settings, run
+
+try:
+    from dedup2d.logs import configure_logging
+except ImportError as error:
+    raise MissingExtraError("worker", "a worker") from error
 
 __all__ = ["worker"]
 

@@ -11,19 +11,20 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import anyio
-import structlog
 from attrs import frozen
 
 from dedup2d.build import build_service
 from dedup2d.errors import ConfigurationError
-from dedup2d.metrics import PrometheusMetrics
 from dedup2d.redis_url import safe_redis_url
 from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
 from dedup2d.types import Lane
 
 try:
+    import structlog
     from prometheus_client import start_http_server
+
+    from dedup2d.metrics import PrometheusMetrics
 except ImportError as error:
     from dedup2d.errors import MissingExtraError
 

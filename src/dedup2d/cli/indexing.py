@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -28,7 +29,9 @@ from dedup2d.errors import (
     VisionUnavailableError,
 )
 from dedup2d.uploads import clean_file_name, file_in_place
-from dedup2d.vision.embedded import EmbeddedVision
+
+if TYPE_CHECKING:  # the service shares this, and may have no engine
+    from dedup2d.vision.embedded import EmbeddedVision
 
 __all__ = ["Failure", "Indexer", "Tally", "reason_in"]
 

@@ -6,7 +6,7 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -18,7 +18,9 @@ from dedup2d.errors import Dedup2DError, UnreadableDrawingError
 from dedup2d.settings import Settings
 from dedup2d.types import DrawingFile
 from dedup2d.uploads import clean_file_name, file_in_place
-from dedup2d.vision.embedded import EmbeddedVision
+
+if TYPE_CHECKING:  # services and workers that ask a vision server have no engine
+    from dedup2d.vision.embedded import EmbeddedVision
 
 __all__ = ["EmptyIndexError", "Session", "open_session", "run_async"]
 
