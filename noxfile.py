@@ -7,6 +7,7 @@ A Python that is not installed is passed over at home and is an error where `CI`
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import nox
 
@@ -19,7 +20,7 @@ LINT_TOOLS = nox.project.dependency_groups(PROJECT, "lint")
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
 nox.options.download_python = "never"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "bare", "tests", "coverage"]
+nox.options.sessions = ["lint", "types", "bare", "tests", "servers", "coverage"]
 
 
 @nox.session
@@ -54,6 +55,14 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
     else:
         session.run("pytest", *PARALLEL, "-m", "not deployment", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def servers(session: nox.Session) -> None:
+    """Test the API once more on Redis, RQ and S3 (which: see tests/servers.py, tests/s3_server.py)."""
+    session.install(*TEST_TOOLS, "-e", ".[all]")
+    files = session.posargs or sorted(map(str, Path("tests").glob("test_http_*.py")))
+    session.run("pytest", *PARALLEL, *files, env={"DEDUP2D_TEST_STACK": "servers"})
 
 
 @nox.session(python=PYTHONS[0])
