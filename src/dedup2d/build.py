@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dedup2d.directories import check_writable
 from dedup2d.errors import MissingExtraError
 from dedup2d.files.local import LocalFileStore
 from dedup2d.observe import Observer
@@ -26,6 +27,7 @@ __all__ = [
     "build_queue",
     "build_service",
     "build_vision",
+    "check_directories",
     "redis_options",
 ]
 
@@ -49,7 +51,12 @@ def build_service(
         concurrency: jobs that this process runs at once. If not given: `max_concurrency` where jobs run in
             the service, and none where they have workers.
         lanes: the jobs that are run here, None for all.
+
+    Raises:
+        ConfigurationError: a directory that is needed cannot be written to.
+        MissingExtraError: a back end's packages are not installed.
     """
+    check_directories(settings)
     if concurrency is None:
         concurrency = settings.max_concurrency if settings.async_backend == "inprocess" else 0
     return Dedup2D(
@@ -60,6 +67,21 @@ def build_service(
         options=service_options(settings, concurrency=concurrency, lanes=lanes),
         observer=observer,
     )
+
+
+def check_directories(settings: Settings) -> None:
+    """
+    Make sure that what lies on this machine can be written.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if settings.async_backend == "inprocess" or settings.vision_url is None:
+        check_writable(settings.data_dir, "DEDUP2D_DATA_DIR")
+    if settings.file_storage == "local":
+        own = settings.file_storage_dir is not None
+        directory = settings.file_storage_dir or settings.data_dir
+        check_writable(directory, "DEDUP2D_FILE_STORAGE_DIR" if own else "DEDUP2D_DATA_DIR")
 
 
 def build_jobs(settings: Settings) -> JobStore:

@@ -16,8 +16,16 @@ from pathlib import Path
 import anyio
 from attrs import evolve, field, frozen, validators
 
-from dedup2d.build import build_files, build_jobs, build_queue, build_vision, redis_options
-from dedup2d.errors import ConfigurationError, Dedup2DError
+from dedup2d.build import (
+    build_files,
+    build_jobs,
+    build_queue,
+    build_vision,
+    check_directories,
+    redis_options,
+)
+from dedup2d.directories import check_writable
+from dedup2d.errors import Dedup2DError
 from dedup2d.observe import Observer
 from dedup2d.settings import Settings
 
@@ -107,17 +115,12 @@ def _odd(settings: Settings) -> list[str]:
 
 async def _data_directory(settings: Settings) -> list[Finding]:
     directory, part = settings.data_dir, "data directory"
+    check_writable(directory, "DEDUP2D_DATA_DIR")
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = directory / f".doctor-{secrets.token_hex(8)}"
-        probe.write_bytes(b"")
-        probe.unlink()
         free = shutil.disk_usage(directory).free
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ConfigurationError(
-            "DEDUP2D_DATA_DIR", directory, f"a directory to write to ({reason})"
-        ) from None
+        return [Finding(part, "warning", f"{directory} can be written to, but not looked at ({reason})")]
     state = "warning" if free < _LITTLE_ROOM_BYTES else "ok"
     return [Finding(part, state, f"{directory} can be written to, {free / 1024**3:.1f} GiB are free")]
 
@@ -160,6 +163,7 @@ async def _files(settings: Settings) -> list[Finding]:
     async def chunks() -> AsyncIterator[bytes]:
         yield data
 
+    check_directories(settings)
     async with build_files(settings) as files:
         await files.put(key, chunks())
         try:

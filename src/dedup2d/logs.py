@@ -10,6 +10,7 @@ from dedup2d.errors import MissingExtraError
 
 try:
     import structlog
+    from stamina.instrumentation import set_on_retry_hooks
 except ImportError as error:
     raise MissingExtraError("http", "logging as a service does") from error
 
@@ -61,6 +62,8 @@ def configure_logging(*, level: str, form: str, stream: TextIO | None = None) ->
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    # It would tell of each retry in a form of its own; the client of the vision server tells it already.
+    set_on_retry_hooks(())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -150,7 +150,9 @@ def setting(name: str, default: Any, rule: Rule, help: str, *, secret: bool = Fa
         try:
             return convert(value.strip())
         except (ValueError, OverflowError):
-            raise ConfigurationError(name, "***" if secret else value, allowed) from None
+            # What stands before an @ may be a password in a URL.
+            hidden = secret or "@" in value
+            raise ConfigurationError(name, "***" if hidden else value, allowed) from None
 
     shown = "" if isinstance(default, Factory) or secret else str(default)  # type: ignore[arg-type]  # a class at run time
     variable = Variable(name, shown, allowed, help)

@@ -18,6 +18,7 @@ from cyclopts import Parameter, validators
 from dedup2d.build import build_embedded
 from dedup2d.cli.options import DataDir, Quiet, load_settings
 from dedup2d.cli.terminal import Terminal
+from dedup2d.directories import check_writable
 from dedup2d.files.local import LocalFileStore
 from dedup2d.metrics import PrometheusMetrics
 from dedup2d.settings import Settings
@@ -76,6 +77,7 @@ def vision(
         vision_processes=settings.vision_processes if processes is None else processes,
     )
     configure_logging(level=settings.log_level, form=settings.log_format)
+    check_writable(settings.data_dir, "DEDUP2D_DATA_DIR")
     if member:
         anyio.run(lambda: serve_vision(settings, shared=True), backend="asyncio")
         return 0

@@ -14,7 +14,7 @@ from dedup2d.cli.options import DataDir, load_settings
 from dedup2d.errors import ConfigurationError, MissingExtraError
 from dedup2d.supervise import supervise
 from dedup2d.types import Lane
-from dedup2d_worker.process import GRACE_SECONDS, LEAVE_SECONDS, WorkerOptions, check_settings, run
+from dedup2d_worker.process import GRACE_SECONDS, LEAVE_SECONDS, WorkerOptions, check_settings, run, try_out
 
 try:
     from dedup2d.logs import configure_logging
@@ -82,6 +82,7 @@ def worker(
         raise ConfigurationError("DEDUP2D_ASYNC_MAX_CONCURRENCY", concurrency, "at least 1 for a worker")
     configure_logging(level=settings.log_level, form=settings.log_format)
     if processes > 1:
+        try_out(settings, lanes)
         given = ["--concurrency", str(concurrency), "--queue", queue, "--grace", str(grace)]
         given += ["--metrics-host", metrics_host, "--data-dir", str(settings.data_dir)]
         return _supervise(given, processes, metrics_port, grace)

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from dedup2d.build import build_service
 from dedup2d.errors import ConfigurationError
+from dedup2d.observe import Observer
 from dedup2d.redis_url import safe_redis_url
 from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
@@ -30,7 +31,7 @@ except ImportError as error:
 
     raise MissingExtraError("worker", "a worker") from error
 
-__all__ = ["GRACE_SECONDS", "LEAVE_SECONDS", "WorkerOptions", "check_settings", "run"]
+__all__ = ["GRACE_SECONDS", "LEAVE_SECONDS", "WorkerOptions", "check_settings", "run", "try_out"]
 
 GRACE_SECONDS = 20.0
 """How long running jobs may take once the worker was asked to stop; orchestrators kill after 30 s."""
@@ -98,6 +99,21 @@ def run(settings: Settings, options: WorkerOptions) -> None:
     """
     check_settings(settings, options.lanes)
     anyio.run(_run, settings, options, backend="asyncio")
+
+
+def try_out(settings: Settings, lanes: frozenset[Lane] | None) -> None:
+    """
+    Use for a moment what processes of a worker will use, so that what is wrong is said once, not by each.
+
+    Raises: as `run`.
+    """
+    check_settings(settings, lanes)
+    anyio.run(_try_out, settings, lanes, backend="asyncio")
+
+
+async def _try_out(settings: Settings, lanes: frozenset[Lane] | None) -> None:
+    async with build_service(settings, Observer(), concurrency=0, lanes=lanes):
+        pass
 
 
 async def _run(settings: Settings, options: WorkerOptions) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -24,6 +26,7 @@ def doctor(*, json: Json = False, data_dir: DataDir = None) -> int:
     Run it with the environment of the service or worker. Each line says what is well, or what to do.
     Exits with 0 if nothing is wrong, warnings aside, else with 2.
     """
+    _hush()
     terminal = Terminal()
     directory = Path(data_dir).expanduser() if data_dir else None
     findings = run_async(lambda: examine(data_dir=directory))
@@ -32,6 +35,15 @@ def doctor(*, json: Json = False, data_dir: DataDir = None) -> int:
     else:
         terminal.table(_COLUMNS, [(one.part, one.state, one.text) for one in findings])
     return Exit.ERROR if any(_wrong(one) for one in findings) else Exit.OK
+
+
+def _hush() -> None:
+    """Say what was found in the table only, not in lines of a log too."""
+    logging.getLogger("dedup2d").addHandler(logging.NullHandler())
+    with suppress(ImportError):
+        from stamina.instrumentation import set_on_retry_hooks  # noqa: PLC0415 - behind an extra
+
+        set_on_retry_hooks(())
 
 
 def _wrong(finding: Finding) -> bool:

@@ -18,7 +18,7 @@ from dedup2d.files.s3_upload import Budget, Upload
 
 __all__ = ["S3Facts", "probe"]
 
-_READ_SECONDS = 10.0
+_READ_SECONDS = 5.0
 """How long the server may be silent: a start should fail while somebody looks."""
 _CONTENT = b"dedup2d"
 
