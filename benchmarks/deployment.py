@@ -28,6 +28,12 @@ from benchmarks.machine import conditions
 from tests.deployment import API, KEY, Api, Deployment, deployment, picture, until
 
 SIZE = 200_000
+DEFAULT_TIMES = {
+    "DEDUP2D_ASYNC_LEASE_SECONDS": "60",
+    "DEDUP2D_ASYNC_HEARTBEAT_SECONDS": "20",
+    "DEDUP2D_ASYNC_SWEEP_SECONDS": "15",
+}
+"""The defaults: the harness of the crash tests has shorter ones."""
 MIB = 1024 * 1024
 _BOUNDARY = "dedup2d-benchmark"
 
@@ -130,7 +136,7 @@ def drained(api: Api) -> None:
 @contextmanager
 def running(*, workers: int = 1, concurrency: int = 16, **variables: str) -> Iterator[tuple[Deployment, Api]]:
     with tempfile.TemporaryDirectory(prefix="dedup2d-bench-") as directory:
-        settings = {"DEDUP2D_ASYNC_MAX_JOBS": "20000", "DEDUP2D_LOG_LEVEL": "warning", **variables}
+        settings = {"DEDUP2D_ASYNC_MAX_JOBS": "20000", **DEFAULT_TIMES, **variables}
         with deployment(Path(directory), **settings) as here:
             api = here.api()
             for _ in range(workers):
@@ -246,7 +252,7 @@ def memory() -> dict[str, Any]:
     for storage in ("local", "s3"):
         with (
             tempfile.TemporaryDirectory(prefix="dedup2d-bench-") as directory,
-            deployment(Path(directory), s3=storage == "s3", DEDUP2D_LOG_LEVEL="warning") as here,
+            deployment(Path(directory), s3=storage == "s3") as here,
         ):
             api, worker = here.api(), here.worker("--concurrency", "16")
             api.final(api.submit())

@@ -245,7 +245,7 @@ class Dedup2D:
         Raises:
             JobNotFoundError: the tenant has no such job (any more).
         """
-        job, pause = await self.get(tenant_id, job_id), 0.02
+        job, pause = await self.get(tenant_id, job_id), 0.005
         with anyio.move_on_after(timeout):
             while not job.status.final:
                 await anyio.sleep(pause)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +42,7 @@ except ImportError as error:
 __all__ = ["RQQueue"]
 
 _FLAG_MILLISECONDS = 3000
+_PASS_ON_SECONDS = 0.2
 """A ring that was lost on its way keeps others from ringing for so long."""
 _MOST_RINGS = 16
 """So many rings wait in one queue while all workers are busy or gone; more would wake nobody sooner."""
@@ -82,6 +84,7 @@ class RQQueue:
         self._flags = {name: f"{options.key_prefix}:ring:{lane}" for name, lane in self._lanes.items()}
         self._queues: dict[str, Queue] = {}
         self._consuming: list[Slots] = []
+        self._passed_on: dict[Lane, float] = {}
         self._threads = CapacityLimiter(_THREADS)
         self._client: redis.asyncio.Redis
         self._stack = AsyncExitStack()
@@ -118,7 +121,12 @@ class RQQueue:
                 await self._ring(name, job_id)
 
     async def pass_on(self, job_id: str, *, lane: Lane = Lane.MAIN) -> None:
-        if not any(slots.wake(job_id) for slots in self._consuming):
+        if any(slots.wake(job_id) for slots in self._consuming):
+            return
+        # A worker with a full load passes on with every job: others need to hear that now and then only.
+        now = monotonic()
+        if now >= self._passed_on.get(lane, 0.0) + _PASS_ON_SECONDS:
+            self._passed_on[lane] = now
             await self.put(job_id, lane=lane)
 
     async def consume(self, handler: Callable[[str], Awaitable[None]], *, concurrency: int) -> None:

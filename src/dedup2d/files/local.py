@@ -124,9 +124,14 @@ class LocalFileStore:
 
     async def open(self, key: str) -> AsyncIterator[bytes]:
         check_key(key)
-        with await to_thread.run_sync(self._open, key) as opened:
-            while chunk := await to_thread.run_sync(opened.read, _CHUNK):
+        # Most files are small: for them this is the only step in a thread.
+        opened, chunk = await to_thread.run_sync(self._begin_to_read, key)
+        with opened:
+            left = os.fstat(opened.fileno()).st_size
+            while chunk:
                 yield chunk
+                left -= len(chunk)
+                chunk = await to_thread.run_sync(opened.read, _CHUNK) if left > 0 else b""
 
     async def delete(self, key: str) -> bool:
         check_key(key)
@@ -207,11 +212,12 @@ class LocalFileStore:
         with suppress(FileNotFoundError), tree.directory(self._root, [_INCOMING]) as folder:
             os.unlink(incoming.name, dir_fd=folder)
 
-    def _open(self, key: str) -> FileIO:
+    def _begin_to_read(self, key: str) -> tuple[FileIO, bytes]:
         *folders, leaf = tree.names(key)
         try:
             with tree.directory(self._root, folders) as parent:
-                return FileIO(tree.open_file(parent, leaf), "rb")
+                opened = FileIO(tree.open_file(parent, leaf), "rb")
+            return opened, opened.read(_CHUNK)
         except OSError as error:
             raise _missing_or_broken(key, error) from None
 
