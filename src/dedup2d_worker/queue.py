@@ -138,11 +138,27 @@ class RQQueue:
         try:
             async with anyio.create_task_group() as tasks:
                 for _ in range(concurrency):
-                    tasks.start_soon(slots.serve, handler)
+                    tasks.start_soon(slots.serve, self._ringing_on_failure(handler))
                 tasks.start_soon(_listen, listener)
         finally:
             self._consuming.remove(slots)
             await self._ring_for_others(slots)
+
+    def _ringing_on_failure(
+        self, handler: Callable[[str], Awaitable[None]]
+    ) -> Callable[[str], Awaitable[None]]:
+        """Ring for what a handler that failed has left behind, which it may not have passed on."""
+
+        async def guarded(job_id: str) -> None:
+            try:
+                await handler(job_id)
+            except Exception:
+                with suppress(StoreUnavailableError):
+                    for name in self._served:
+                        await self.put(job_id, lane=self._lanes[name])
+                raise
+
+        return guarded
 
     async def depth(self) -> int:
         with mapped():
