@@ -723,3 +723,36 @@ def clustered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
             time.sleep(0.05)
         client.close()
         yield running
+
+
+async def test_a_full_memory_refuses_new_jobs_and_lets_the_others_end(
+    clock: ManualClock, server: RedisServer
+) -> None:
+    """If this fails, a full Redis takes more jobs in, and takes the leases of those that run."""
+    async with RedisJobStore(quick(server), clock=clock) as store:
+        for number in range(4):
+            await admit(store, clock, f"job-{number}")
+            clock.advance(1)
+        await raw(store).config_set("maxmemory", "1")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match="memory is full"):
+                await admit(store, clock, "new")
+
+        claimed = [await store.claim(TOKEN, lease_seconds=60) for _ in range(2)]
+        by_id = await store.claim(TOKEN, lease_seconds=60, job_id="job-2")
+        assert by_id is not None
+        assert [job.job_id for job in claimed if job] == ["job-0", "job-1"]
+        assert not await store.heartbeat("job-0", TOKEN, lease_seconds=60, progress="searching")
+        await store.finish("job-0", TOKEN, status=JobStatus.COMPLETED, ttl_seconds=60, result=RESULT)
+        await store.release("job-1", TOKEN, delay_seconds=0)
+        await store.cancel("job-3", "tenant", ttl_seconds=60)
+        await store.sweep(max_losses=3, ttl_seconds=60)
+        states = [(await store.get(f"job-{number}")).status for number in range(4)]
+
+        assert states == [JobStatus.COMPLETED, JobStatus.PENDING, JobStatus.IN_PROGRESS, JobStatus.CANCELED]
+        assert await store.counts() == JobCounts(
+            pending=1, in_progress=1, oldest_pending_at=(await store.get("job-1")).created_at
+        )
+        assert not [name for name in await keys(store) if "new" in name]
+        await raw(store).config_set("maxmemory", "0")
+        await admit(store, clock, "new")

@@ -150,12 +150,13 @@ async def test_a_worker_stopped_while_it_gives_a_job_back_does_so() -> None:
     assert left.next_attempt_at == bench.clock() + 1.5
 
 
-async def test_a_queue_that_fails_does_not_fail_the_job() -> None:
+@pytest.mark.parametrize("error", [StoreUnavailableError("Redis", "it is away"), RuntimeError("a bug")])
+async def test_a_queue_that_fails_does_not_fail_the_job(error: Exception) -> None:
     """If this fails, an outage of the wake-ups loses searches that could be made."""
     bench = Bench()
     runner = bench.runner(MemoryJobStore(clock=bench.clock))
     await bench.job(runner)
-    bench.queue.error = StoreUnavailableError("Redis", "it is away")
+    bench.queue.error = error
     await runner.wake("j")
 
     assert (await runner.jobs.get("j")).status is JobStatus.COMPLETED
@@ -255,12 +256,18 @@ class Upkept:
     jobs: MemoryJobStore
     clock: ManualClock
     sleep: Callable[[float], Awaitable[None]]
+    woken: list[tuple[str, Lane]] = field(factory=list)
+    deaf: bool = False
+
+    async def wake(self, job_id: str, lane: Lane) -> bool:
+        self.woken.append((job_id, lane))
+        return not self.deaf
 
     def upkeep(self) -> Upkeep:
         return Upkeep(
             jobs=self.jobs,
             files=self.files,
-            queue=MemoryQueue(),
+            wake=self.wake,
             options=RunnerOptions(),
             observer=Observer(),
             clock=self.clock,
@@ -315,3 +322,17 @@ async def test_what_is_left_of_uploads_is_collected_too() -> None:
     await Upkept(files, MemoryJobStore(clock=clock), clock, anyio.sleep).upkeep().collect()
 
     assert files.asked == [clock() - 86_400]
+
+
+@pytest.mark.parametrize(("deaf", "woken"), [(False, 4), (True, 1)])
+async def test_a_sweep_wakes_for_what_waits_until_nobody_can_be_woken(deaf: bool, woken: int) -> None:
+    """If this fails, jobs whose wake-up was lost wait for ever, or an outage fills the log."""
+    bench, clock = Bench(), ManualClock()
+    jobs = MemoryJobStore(clock=clock)
+    runner = bench.runner(jobs)
+    for number in range(5):
+        await bench.job(runner, f"j{number}")
+    kept = Upkept(runner.files, jobs, clock, anyio.sleep, deaf=deaf)  # type: ignore[arg-type] # it is that
+    await kept.upkeep().sweep()
+
+    assert kept.woken == [("j0", Lane.MAIN), ("j0", Lane.CAD), ("j1", Lane.MAIN), ("j1", Lane.CAD)][:woken]

@@ -31,7 +31,7 @@ class Alarms:
         sleep: waits for so many seconds.
     """
 
-    ring: Callable[[str, Lane], Awaitable[None]]
+    ring: Callable[[str, Lane], Awaitable[object]]
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     _set: set[tuple[int, Lane]] = field(factory=set, init=False)

@@ -192,6 +192,8 @@ class Intake:
             await self.queue.put(job.job_id, lane=job.lane)
         except StoreUnavailableError:
             log.warning("nobody was woken for a job: the next sweep will", extra={"job_id": job.job_id})
+        except Exception:  # the job is taken in: a client that is told otherwise submits it again
+            log.exception("nobody was woken for a job: the next sweep will", extra={"job_id": job.job_id})
         return job
 
     async def _discard(self, key: str, job_id: str) -> None:

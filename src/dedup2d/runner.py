@@ -106,7 +106,7 @@ class Runner:
         self.upkeep = Upkeep(
             jobs=self.jobs,
             files=self.files,
-            queue=self.queue,
+            wake=self._wake_one,
             options=self.options,
             observer=self.observer,
             clock=self.clock,
@@ -160,20 +160,30 @@ class Runner:
         if isinstance(self.queue, SharedQueue):
             await self._wake_one(job.job_id, job.lane)
 
-    async def _wake_one(self, job_id: str, lane: Lane) -> None:
+    async def _wake_one(self, job_id: str, lane: Lane) -> bool:
+        """Wake a worker of the lane, one of this process if one is idle; say whether that worked."""
         wake = self.queue.pass_on if isinstance(self.queue, SharedQueue) else self.queue.put
+        return await self._woken(wake, job_id, lane)
+
+    async def _woken(self, wake: Callable[..., Awaitable[None]], job_id: str, lane: Lane) -> bool:
         try:
             await wake(job_id, lane=lane)
-        except StoreUnavailableError:
-            log.warning("nobody was woken for a job: the next sweep will", extra={"job_id": job_id})
+        except StoreUnavailableError as error:
+            log.warning(
+                "nobody was woken for a job: the next sweep will",
+                extra={"job_id": job_id, "error": str(error)},
+            )
+        except Exception:
+            log.exception("nobody was woken for a job: the next sweep will", extra={"job_id": job_id})
+        else:
+            return True
+        return False
 
     async def _wake_another(self, job_id: str, lanes: Iterable[Lane]) -> None:
         """Let another process look for what this one, which is stopping, leaves."""
-        try:
-            for lane in lanes:
-                await self.queue.put(job_id, lane=lane)
-        except StoreUnavailableError:
-            log.warning("nobody was woken for a job: the next sweep will", extra={"job_id": job_id})
+        for lane in lanes:
+            if not await self._woken(self.queue.put, job_id, lane):
+                return
 
     async def _run(self, job: Job, token: str) -> None:
         """Run a claimed job; whatever stops this gives it back."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 from attrs import define, field
 
 from dedup2d.errors import Dedup2DError, StoreUnavailableError
 from dedup2d.observe import Observer
-from dedup2d.protocols import FileStore, HalfUploads, JobStore, Queue
+from dedup2d.protocols import FileStore, HalfUploads, JobStore
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.types import Job, Lane
 
@@ -74,11 +74,16 @@ class _Repeated:
 
 @define(kw_only=True, eq=False)
 class Upkeep:
-    """What a process that runs jobs does beside them; every such process does it."""
+    """
+    What a process that runs jobs does beside them; every such process does it.
+
+    Args:
+        wake: wakes a worker of the lane for the job, an idle one of this process first; says if it could.
+    """
 
     jobs: JobStore
     files: FileStore
-    queue: Queue
+    wake: Callable[[str, Lane], Awaitable[bool]]
     options: RunnerOptions
     observer: Observer
     clock: Callable[[], float]
@@ -105,10 +110,14 @@ class Upkeep:
             await self.after_final(job)
         for job in swept.expired:
             await self._delete_file(job)
-        for job_id in swept.ready[: max(1, self.options.concurrency)]:
-            for lane in self.options.lanes or Lane:
-                await self.queue.put(job_id, lane=lane)
+        await self._wake_for(swept.ready[: max(1, self.options.concurrency)])
         self.observer.jobs_counted(await self.jobs.counts(), self.clock())
+
+    async def _wake_for(self, ready: Sequence[str]) -> None:
+        for job_id in ready:
+            for lane in self.options.lanes or Lane:
+                if not await self.wake(job_id, lane):
+                    return
 
     async def collect(self) -> None:
         """Delete the files, and what is left of uploads, that nobody needs."""

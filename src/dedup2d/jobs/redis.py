@@ -61,6 +61,8 @@ class RedisJobStore:
     What survives a restart is what the Redis keeps on disk. Nothing is lost in a Redis with `appendonly yes`
     and `maxmemory-policy noeviction`; without, jobs may be gone, which no method minds.
 
+    While the memory of the Redis is full, `admit` is refused (StoreUnavailableError) and all else goes on.
+
     A job that this version cannot read is left out of lists and sweeps, and tried by `claim` every minute.
 
     Args:

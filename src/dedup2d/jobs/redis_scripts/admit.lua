@@ -30,9 +30,10 @@ local changes = {_call = call, _key = digest ~= '' and digest or nil}
 for at = 9, #ARGV, 2 do
   changes[ARGV[at]] = ARGV[at + 1]
 end
+-- This write comes first: it is the one that Redis refuses while its memory is full.
+redis.call('SET', root .. 'payload:' .. id, payload)
 -- What is left of a job of this id that has partly vanished is not of this one.
 redis.call('DEL', root .. 'job:' .. id, root .. 'result:' .. id)
-redis.call('SET', root .. 'payload:' .. id, payload)
 update(job, changes)
 redis.call('ZADD', mine .. 'jobs', changes.created_at, id)
 if digest ~= '' then

@@ -5,6 +5,7 @@ local job = find_with_result(id)
 if not job or expired(job) or job.fields.tenant_id ~= tenant then
   return false
 end
+go_on_though_full()
 if job.fields.status == 'in_progress' then
   update(job, {cancel_requested = '1', expires_at = text(now + ttl)})
 elseif job.fields.status == 'pending' then

@@ -62,6 +62,7 @@ end
 if not job or not claimable(job) then
   return false
 end
+go_on_though_full()
 update(job, {
   status = 'in_progress',
   attempts = text((tonumber(job.fields.attempts) or 0) + 1),

@@ -29,6 +29,13 @@ local function owner_of(tenant)
   end))
 end
 
+-- While its memory is full, Redis refuses what needs more, but only before the first write of a script: none is
+-- stopped half-way. New jobs are to be refused then; those that are in are to go on, so that memory gets free again.
+-- Hence all scripts but `admit` begin to write with this, which needs no memory.
+local function go_on_though_full()
+  redis.call('DEL', root .. 'none')
+end
+
 local function split(member)
   return member:match('^(.*) ([^ ]*)$')
 end

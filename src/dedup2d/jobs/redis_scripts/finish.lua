@@ -9,6 +9,7 @@ end
 if not held(job, token) then
   return false
 end
+go_on_though_full()
 local changes = {_outcome = outcome, error_code = false, error = false}
 for at = 8, #ARGV, 2 do
   changes[ARGV[at]] = ARGV[at + 1]

@@ -7,6 +7,7 @@ if found[1] ~= 'in_progress' or found[2] ~= token or not found[4] then
   return false
 end
 local ends = text(now + lease)
+go_on_though_full()
 redis.call('HSET', key, 'lease_expires_at', ends)
 if progress then
   redis.call('HSET', key, 'progress', progress)

@@ -5,6 +5,7 @@ local job = find(id)
 if not held(job, token) then
   return false
 end
+go_on_though_full()
 if job.fields.cancel_requested == '1' then
   finalize(job, 'canceled', tonumber(job.fields.expires_at) or now, {})
 else

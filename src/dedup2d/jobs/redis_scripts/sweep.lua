@@ -78,6 +78,7 @@ local function locked()
   return true
 end
 
+go_on_though_full()
 promote()
 local found = {lost = 0, failed = {}, expired = {}}
 local lost_seen, expired_seen = 0, 0
