@@ -203,7 +203,9 @@ def test_an_interrupted_index_keeps_what_was_done(
 ) -> None:
     """If this fails, Ctrl-C loses an hour of work, leaves child processes, or shows a traceback."""
     data = tmp_path / "data"
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as scripts start what runs in the background
     process = started(["index", long_work, "--jobs", "1"], data)
+    signal.signal(signal.SIGINT, ignored)
     wait_for(has_drawings(data, 1))
     os.killpg(process.pid, number)  # as a terminal does: the children get it too
     out, err = process.communicate(timeout=30)

@@ -130,6 +130,9 @@ def _terminate_as_interrupt() -> Iterator[list[int]]:
 
     try:
         before = signal.signal(signal.SIGTERM, interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # Scripts start what runs in the background so; then SIGTERM would do nothing either.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     except ValueError:  # not the main thread: whoever runs us there has handlers of their own
         yield came
         return
