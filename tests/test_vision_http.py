@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from tests.vision_stub import VisionStub, stub_process, vision_stub
 
 SEARCH = "/api/v2/search"
 DATA = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 800
+PICTURE = base64.b64encode(DATA[:20]).decode()
 SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
@@ -220,7 +222,7 @@ async def test_forms_of_other_servers_are_read() -> None:
     match = MATCH | {
         "drawing_id": 17,
         "relation": "cousin",
-        "diff_image_base64": "data:image/png;base64,aGk=",
+        "diff_image_base64": f"data:image/png;base64,{PICTURE}",
         "diff_regions": [[1, 2, 3, 4]],
         "new_field": {},
     }
@@ -228,13 +230,23 @@ async def test_forms_of_other_servers_are_read() -> None:
 
     (found,) = result.similar
     assert (found.drawing_id, found.relation, found.verdict) == ("17", Relation.SIMILAR, Verdict.SIMILAR)
-    assert (found.diff_image_base64, found.diff_regions) == ("aGk=", ())
+    assert (found.diff_image_base64, found.diff_regions) == (PICTURE, ())
     assert found.levels == {
         "l1": LevelScore(score=0.9),
         "l4": LevelScore(score=0.8, details={"inliers": 12.0}),
     }
     assert result.level_stats == {"l1": 7, "l2": 0}
     assert "regions" in result.warnings[0]
+
+
+async def test_names_from_another_server_are_harmless() -> None:
+    """If this fails, a name in somebody's index writes on the terminal of whoever reads a result or a log."""
+    match = MATCH | {"file_name": "a\x1b[2J\n\x00.png" + "x" * 1000, "source": "dir\n/a.png"}
+    (found,) = (await answered(ANSWER | {"similar": [match]})).similar
+
+    assert found.file_name.isprintable()
+    assert len(found.file_name) == 500
+    assert found.source == "dir\\n/a.png"
 
 
 def without(answer: dict[str, Any], name: str) -> dict[str, Any]:
@@ -252,6 +264,10 @@ BAD_ANSWERS: dict[str, Any] = {
     "similarity of null": ANSWER | {"similar": [MATCH | {"similarity": None}]},
     "negative confidence": ANSWER | {"similar": [MATCH | {"confidence": -0.5}]},
     "a picture that is none": ANSWER | {"similar": [MATCH | {"diff_image_base64": "%%%"}]},
+    "a page for a picture": ANSWER | {"similar": [MATCH | {"diff_image_base64": "PHNjcmlwdD4="}]},
+    "an id of no characters": ANSWER | {"similar": [MATCH | {"drawing_id": ""}]},
+    "an id of two lines": ANSWER | {"similar": [MATCH | {"drawing_id": "a\nb"}]},
+    "an endless id": ANSWER | {"similar": [MATCH | {"drawing_id": "x" * 501}]},
     "another file": ANSWER | {"file_hash": "0" * 64},
 }
 

@@ -37,6 +37,10 @@ __all__ = ["read_added", "read_as", "read_health", "read_picture", "read_rebuilt
 T = TypeVar("T")
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PICTURES = (_PNG, b"\xff\xd8\xff")
+_LONGEST_ID = 500
+_LONGEST_NAME = 500
+_LONGEST_PATH = 4096
 _ROUNDING = 1e-6
 _MOST_DETAILS = 32
 _HEALTHY = frozenset({"healthy", "ok", "up", "pass", "ready", "alive"})
@@ -206,9 +210,9 @@ def _match(found: _Match, verdict: Verdict, file: DrawingFile, warnings: list[st
     if regions is None:
         warnings.append(_UNKNOWN_REGIONS)
     return Match(
-        drawing_id=str(found.drawing_id),
-        file_hash=found.file_hash,
-        file_name=found.file_name,
+        drawing_id=_id(found.drawing_id),
+        file_hash=shown(found.file_hash, _LONGEST_ID),
+        file_name=shown(found.file_name, _LONGEST_NAME),
         similarity=_share("similarity", found.similarity),
         confidence=_share("confidence", found.confidence),
         match_level=found.match_level,
@@ -216,12 +220,22 @@ def _match(found: _Match, verdict: Verdict, file: DrawingFile, warnings: list[st
         relation=_relation(found, verdict, file),
         page=found.page,
         query_page=found.query_page,
-        source=found.source,
+        source=None if found.source is None else shown(found.source, _LONGEST_PATH),
         levels=_levels(found.levels),
         transform=found.transform,
         diff_image_base64=_picture(found.diff_image_base64),
         diff_regions=regions or (),
     )
+
+
+def _id(given: str | int) -> str:
+    """Return an id that can be shown, and asked for."""
+    found = str(given)
+    if not (0 < len(found) <= _LONGEST_ID and found.isprintable()):
+        raise VisionBadResponseError(
+            f"drawing_id {shown(found)} is not 1 to {_LONGEST_ID} characters that can be printed"
+        )
+    return found
 
 
 def _relation(found: _Match, verdict: Verdict, file: DrawingFile) -> Relation:
@@ -278,6 +292,8 @@ def _picture(text: str | None) -> str | None:
         binascii.a2b_base64(plain, strict_mode=True)
     except ValueError:
         raise VisionBadResponseError("diff_image_base64 is not base64") from None
+    if not binascii.a2b_base64(plain[:16]).startswith(_PICTURES):
+        raise VisionBadResponseError("diff_image_base64 is neither a PNG nor a JPEG picture")
     return plain
 
 
