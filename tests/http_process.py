@@ -12,7 +12,7 @@ import anyio
 
 from dedup2d.settings import Settings
 from dedup2d_http.logs import configure_logging
-from dedup2d_http.server import free_address, serve_app
+from dedup2d_http.server import free_address, leave, serve_app
 from tests.http_support import bench, holding
 
 
@@ -31,3 +31,4 @@ async def main(grace_seconds: float) -> None:
 
 if __name__ == "__main__":
     anyio.run(main, float(sys.argv[1]))
+    leave()

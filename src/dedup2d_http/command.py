@@ -24,7 +24,7 @@ from dedup2d.cli.text import visible
 from dedup2d.errors import ConfigurationError
 from dedup2d.settings import Settings
 from dedup2d_http.logs import configure_logging
-from dedup2d_http.server import run
+from dedup2d_http.server import leave, run
 
 __all__ = ["demo_key", "serve"]
 
@@ -79,6 +79,7 @@ def serve(
             terminal.note(f"dedup2d is ready at {url}")
 
     run(settings, on_ready=ready)
+    leave()
 
 
 def _fill_with_samples(settings: Settings, terminal: Terminal) -> Path:

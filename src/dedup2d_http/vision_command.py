@@ -25,7 +25,7 @@ from dedup2d.settings import Settings
 from dedup2d.supervise import supervise
 from dedup2d_http.auth import check_exposure
 from dedup2d_http.logs import configure_logging
-from dedup2d_http.server import GRACE_SECONDS, free_address, reachable, serve_app, url_of
+from dedup2d_http.server import GRACE_SECONDS, free_address, leave, reachable, serve_app, url_of
 from dedup2d_http.stopping import Stopping
 from dedup2d_http.vision_app import VisionServerOptions, collect_leftovers, create_vision_app
 
@@ -80,7 +80,7 @@ def vision(
     check_writable(settings.data_dir, "DEDUP2D_DATA_DIR")
     if member:
         anyio.run(lambda: serve_vision(settings, shared=True), backend="asyncio")
-        return 0
+        return leave()
     terminal = Terminal(quiet=quiet)
 
     def ready(url: str) -> None:
@@ -89,7 +89,7 @@ def vision(
     if settings.vision_processes > 1:
         return _supervised(settings, ready)
     anyio.run(lambda: serve_vision(settings, on_ready=ready), backend="asyncio")
-    return 0
+    return leave()
 
 
 async def serve_vision(

@@ -87,7 +87,7 @@ class MultipartBody(Payload):
 
     def give_up(self) -> None:
         """Drop the connection if the body is not through: what is buffered of it need not arrive any more."""
-        if self._transport is not None and not self._sent:
+        if self._transport is not None and not (self._sent or self._transport.is_closing()):
             self._transport.abort()
 
     async def _chunks(self, file: DrawingFile) -> AsyncGenerator[bytes, None]:
