@@ -127,8 +127,11 @@ def test_the_curl_calls_of_the_reference(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
     (tmp_path / "bracket.pdf").write_bytes(small_pdf())
     (tmp_path / "scan.png").write_bytes(small_png())
+    (tmp_path / "plant.dxf").write_bytes(small_pdf(seed=1))
     keys = {"DEDUP2D_API_KEYS": ",".join(f"{tenant}:{key}" for key, tenant in KEYS.items())}
-    with serving(tmp_path / "data", keys) as served:
+    with serving(
+        tmp_path / "data", {**keys, **s3_variables(), "DEDUP2D_S3_PRESIGNED_UPLOADS": "1"}
+    ) as served:
         script = "".join(blocks).replace("127.0.0.1:8000", f"127.0.0.1:{served.port}")
         script = script.replace("the-key-that-serve-printed", KEY).replace(
             "curl -sS", "curl -sS --fail --noproxy '*'"
