@@ -129,9 +129,8 @@ def test_the_curl_calls_of_the_reference(tmp_path: Path) -> None:
     (tmp_path / "scan.png").write_bytes(small_png())
     (tmp_path / "plant.dxf").write_bytes(small_pdf(seed=1))
     keys = {"DEDUP2D_API_KEYS": ",".join(f"{tenant}:{key}" for key, tenant in KEYS.items())}
-    with serving(
-        tmp_path / "data", {**keys, **s3_variables(), "DEDUP2D_S3_PRESIGNED_UPLOADS": "1"}
-    ) as served:
+    bucket = {**storage_variables(tmp_path, shared_s3_server()), "DEDUP2D_S3_PRESIGNED_UPLOADS": "1"}
+    with serving(tmp_path / "data", {**keys, **bucket}) as served:
         script = "".join(blocks).replace("127.0.0.1:8000", f"127.0.0.1:{served.port}")
         script = script.replace("the-key-that-serve-printed", KEY).replace(
             "curl -sS", "curl -sS --fail --noproxy '*'"
