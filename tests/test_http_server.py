@@ -22,8 +22,10 @@ from dedup2d.errors import ConfigurationError
 from dedup2d.settings import Settings
 from dedup2d_http.routing import PREFIX
 from dedup2d_http.server import free_address, run
+from tests.deployment import storage_variables
 from tests.drawings import small_pdf, small_png
 from tests.http_support import KEY, KEYS, PNG, assert_problem
+from tests.s3_server import shared_s3_server
 from tests.serving import serving
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "http-api.md"

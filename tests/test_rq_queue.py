@@ -218,7 +218,7 @@ async def test_an_idle_slot_beside_is_woken_without_redis(place: Place) -> None:
     """If this fails, each job costs rings although its process has a slot that could run the next."""
     jobs = Jobs()
     jobs.gate = anyio.Event()
-    async with place.queue() as queue, consuming(queue, jobs.handler(queue), concurrency=4):
+    async with place.queue() as queue, consuming(queue, jobs.handler(queue), concurrency=8):
         await until(lambda: bool(place.workers()))
         jobs.waiting = dict.fromkeys(["a", "b", "c"])
         await queue.put("a")
