@@ -48,13 +48,13 @@ def bare(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Test everything; on the first Python with coverage and with whole deployments."""
+    """Test everything; on the first Python with coverage, whole deployments and all that needs one only."""
     session.install(*TEST_TOOLS, "-e", ".[all]")
     if session.python == PYTHONS[0]:
         session.run("coverage", "erase")
         session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
     else:
-        session.run("pytest", *PARALLEL, "-m", "not deployment", *session.posargs)
+        session.run("pytest", *PARALLEL, "-m", "not deployment and not once", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])

@@ -54,6 +54,7 @@ def environment(directory: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.once
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("document", having("python"), ids=name)
 def test_python_snippets_run(document: Path, tmp_path: Path) -> None:
@@ -76,6 +77,7 @@ def test_python_snippets_run(document: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.once
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("document", having("console"), ids=name)
 def test_console_snippets_run(document: Path, tmp_path: Path) -> None:

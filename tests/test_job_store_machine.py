@@ -357,6 +357,7 @@ def test_store_agrees_with_the_model(name: str) -> None:
     run_machine(JOB_STORES[name], examples=100 if name == "memory" else 20)
 
 
+@pytest.mark.once
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "broken", [LosesAtTheEnd, ExpiresWhatRuns, ProlongsFinalJobs, CountsReleasesAsLosses]
