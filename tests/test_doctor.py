@@ -75,7 +75,11 @@ async def test_a_deployment_that_is_well_is_called_so(variables: dict[str, str])
         ({"DEDUP2D_REDIS_URL": "redis://127.0.0.1:{closed}/0"}, "redis", ["DEDUP2D_REDIS_URL", "refused"]),
         ({"DEDUP2D_REDIS_URL": "redis://:hunter22@127.0.0.1:{redis}/0"}, "redis", ["DEDUP2D_REDIS_URL"]),
         ({"DEDUPCAD_VISION_URL": "http://127.0.0.1:{closed}"}, "vision", ["127.0.0.1:{closed}"]),
-        ({"DEDUP2D_DATA_DIR": "/proc/nowhere"}, "data directory", ["DEDUP2D_DATA_DIR", "/proc/nowhere"]),
+        (
+            {"DEDUP2D_DATA_DIR": "/proc/nowhere", "DEDUPCAD_VISION_URL": ""},
+            "data directory",
+            ["DEDUP2D_DATA_DIR=/proc/nowhere is not allowed"],
+        ),
     ],
 )
 async def test_what_is_wrong_is_named(
@@ -90,6 +94,14 @@ async def test_what_is_wrong_is_named(
     for word in words:
         assert word.format(**places) in wrong.text
     assert all("hunter22" not in one.text and "wrong-secret" not in one.text for one in findings)
+
+
+async def test_a_data_directory_that_nothing_uses_need_not_be_there(variables: dict[str, str]) -> None:
+    """If this fails, doctor refuses services and workers on read-only disks, which start all the same."""
+    findings = await examine(variables | {"DEDUP2D_DATA_DIR": "/proc/nowhere"})
+
+    assert of(findings, "data directory").state == "ok"
+    assert not [one for one in findings if one.state == "error"]
 
 
 async def test_what_works_but_is_hardly_meant_is_a_warning(tmp_path: Path) -> None:

@@ -24,4 +24,4 @@ def check_writable(directory: Path, variable: str) -> None:
         probe.unlink()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ConfigurationError(variable, directory, f"a directory to write to ({reason})") from None
+        raise ConfigurationError(variable, str(directory), f"a directory to write to ({reason})") from None

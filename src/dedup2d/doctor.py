@@ -115,6 +115,8 @@ def _odd(settings: Settings) -> list[str]:
 
 async def _data_directory(settings: Settings) -> list[Finding]:
     directory, part = settings.data_dir, "data directory"
+    if not _keeps_something(settings):
+        return [Finding(part, "ok", "it is not used: other machines keep everything")]
     check_writable(directory, "DEDUP2D_DATA_DIR")
     try:
         free = shutil.disk_usage(directory).free
@@ -123,6 +125,12 @@ async def _data_directory(settings: Settings) -> list[Finding]:
         return [Finding(part, "warning", f"{directory} can be written to, but not looked at ({reason})")]
     state = "warning" if free < _LITTLE_ROOM_BYTES else "ok"
     return [Finding(part, state, f"{directory} can be written to, {free / 1024**3:.1f} GiB are free")]
+
+
+def _keeps_something(settings: Settings) -> bool:
+    """Whether a service or worker with these settings uses its data directory."""
+    files_here = settings.file_storage == "local" and settings.file_storage_dir is None
+    return files_here or settings.async_backend == "inprocess" or settings.vision_url is None
 
 
 async def _jobs(settings: Settings) -> list[Finding]:
