@@ -12,8 +12,10 @@ from attrs import define, field, frozen
 from dedup2d.alarms import Alarms
 from dedup2d.errors import StoreUnavailableError, VisionCircuitOpenError, VisionUnavailableError
 from dedup2d.files.memory import MemoryFileStore
+from dedup2d.files.s3 import S3FileStore, S3Options
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.observe import Observer
+from dedup2d.protocols import HalfUploads
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import Runner, RunnerOptions
 from dedup2d.testing import FakeVision, ManualClock
@@ -322,6 +324,7 @@ async def test_what_is_left_of_uploads_is_collected_too() -> None:
     await Upkept(files, MemoryJobStore(clock=clock), clock, anyio.sleep).upkeep().collect()
 
     assert files.asked == [clock() - 86_400]
+    assert isinstance(S3FileStore(S3Options(bucket="uploads")), HalfUploads)
 
 
 @pytest.mark.parametrize(("deaf", "woken"), [(False, 4), (True, 1)])
