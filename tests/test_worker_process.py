@@ -6,12 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -292,9 +293,17 @@ def metrics(port: int) -> str:
 # Several
 
 
+def two_free_ports() -> int:
+    """Return the first of two free ports that follow each other."""
+    while True:
+        port = free_port()
+        with suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            return port
+
+
 async def test_processes_share_the_work_and_are_replaced(here: Here) -> None:
     """If this fails, `--processes` uses one core, or loses them one by one."""
-    port = free_port()
+    port = two_free_ports()
     here.vision.control(mode="hang")
     options = ["--processes", "2", "--concurrency", "1", "--metrics-port", str(port)]
     supervisor = here.start(*options, times=QUICK)
