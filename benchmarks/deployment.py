@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,9 @@ from typing import Any, Self
 from attrs import define, field
 
 from benchmarks.machine import conditions
-from tests.deployment import API, KEY, Api, Deployment, deployment, picture, until
+from benchmarks.profiled import shares
+from tests.deployment import API, KEY, Api, Deployment, deployment, picture, terminated, until
+from tests.serving import free_port
 
 SIZE = 200_000
 DEFAULT_TIMES = {
@@ -35,6 +38,7 @@ DEFAULT_TIMES = {
 }
 """The defaults: the harness of the crash tests has shorter ones."""
 MIB = 1024 * 1024
+PROFILED = [sys.executable, "-m", "benchmarks.profiled"]
 _BOUNDARY = "dedup2d-benchmark"
 
 
@@ -235,7 +239,7 @@ def listing() -> dict[str, Any]:
     with running() as (here, api):
         load(api, submission, 5000, 16, wanted=202)
         drained(api)
-        here.vision.control(mode="not-json")
+        here.vision.control(mode="422")
         for _ in range(3):
             api.final(api.submit())
         request = get(f"{API}/jobs?status=failed&limit=50")
@@ -268,6 +272,21 @@ def memory() -> dict[str, Any]:
     return found
 
 
+def profile() -> dict[str, Any]:
+    """What a service that takes jobs in and a worker that runs them spend their time on, in percent."""
+    with running(workers=0) as (here, _):
+        port, service, worker = free_port(), here.directory / "service.prof", here.directory / "worker.prof"
+        taking = here.running([*PROFILED, str(service), "serve", "--port", str(port)], "profiled")
+        api = Api(taking, port)
+        here.wait_for(taking, api.answers)
+        load(api, submission, 600, 4, wanted=202)
+        working = here.running([*PROFILED, str(worker), "worker", "--concurrency", "16"], "profiled")
+        drained(here.apis[0])
+        terminated(taking)
+        terminated(working)
+        return {"service, submit": shares(service), "worker": shares(worker)}
+
+
 def peak(pid: int) -> int:
     """Return the most memory that a process has held so far, in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -277,14 +296,15 @@ def peak(pid: int) -> int:
 
 
 MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
-    measure.__name__: measure for measure in (submit, backlog, work, latency, search, poll, listing, memory)
+    measure.__name__: measure
+    for measure in (submit, backlog, work, latency, search, poll, listing, memory, profile)
 }
 
 
 def median(rounds: list[Any]) -> Any:
     """Return the figures of several rounds as one, number by number."""
     if isinstance(rounds[0], dict):
-        return {name: median([one[name] for one in rounds]) for name in rounds[0]}
+        return {name: median([one[name] for one in rounds if name in one]) for name in rounds[0]}
     return statistics.median(rounds)
 
 
