@@ -18,7 +18,8 @@ from typing import Any
 import httpx
 from attrs import define, field
 
-from tests.s3_server import Leashed, S3Server, s3_server
+from tests.leashed import Leashed
+from tests.s3_server import S3Server, s3_server
 from tests.servers import RedisServer, free_port, redis_server
 from tests.vision_stub import StubProcess, stub_process
 
