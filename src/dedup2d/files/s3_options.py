@@ -57,7 +57,7 @@ class S3Options:
     kms_key_id: str | None = None
     buffer_bytes: int = 48 * _MIB
     connect_seconds: float = 5.0
-    read_seconds: float = 30.0
+    read_seconds: float = 15.0
     connections: int = 64
 
     def __attrs_post_init__(self) -> None:
