@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import NoReturn
 
 from dedup2d.errors import MissingExtraError, UnreadableDrawingError
@@ -87,8 +87,10 @@ class MultipartBody(Payload):
 
     def give_up(self) -> None:
         """Drop the connection if the body is not through: what is buffered of it need not arrive any more."""
-        if self._transport is not None and not (self._sent or self._transport.is_closing()):
-            self._transport.abort()
+        if self._transport is not None and not self._sent:
+            # One that is closing still sends what it has; asyncio fails to abort one that is closed (3.12).
+            with suppress(AttributeError):
+                self._transport.abort()
 
     async def _chunks(self, file: DrawingFile) -> AsyncGenerator[bytes, None]:
         """Give the bytes of *file*, and note in `failure` what goes wrong with it."""
