@@ -21,7 +21,7 @@ import pytest
 from tests.cli_support import command, environment, run_process
 from tests.drawings import PARTS, small_pdf
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.once]
 ESCAPE = "\x1b["
 MANY = 40
 

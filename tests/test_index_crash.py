@@ -23,6 +23,8 @@ from dedup2d.vision.embedded import EmbeddedVision
 
 from . import index_writer
 
+pytestmark = pytest.mark.once
+
 WRITER = Path(__file__).with_name("index_writer.py")
 
 

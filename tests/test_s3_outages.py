@@ -17,6 +17,8 @@ from tests.backends import s3_options
 from tests.s3_server import S3Server, shared_s3_server
 from tests.s3_support import MIB, half_uploads, hashed, noise, pieces, proxy_to, read
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def anyio_backend() -> str:

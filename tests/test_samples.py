@@ -22,6 +22,8 @@ from dedup2d.types import DrawingFile, Relation, SearchParams, SearchResult
 from dedup2d.vision.embedded import EmbeddedVision
 from tests import drawings
 
+pytestmark = pytest.mark.once
+
 ALL_KINDS = len(KINDS)
 
 

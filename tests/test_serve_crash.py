@@ -12,6 +12,8 @@ import pytest
 from tests.drawings import small_png
 from tests.serving import Served, serving
 
+pytestmark = pytest.mark.once
+
 PREFIX = "/api/v1/dedup/2d"
 QUICK = {
     "DEDUP2D_ASYNC_LEASE_SECONDS": "2",

@@ -30,7 +30,7 @@ from tests.servers import RedisServer, redis_server
 from tests.serving import free_port
 from tests.vision_stub import StubProcess, stub_process
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("deployment")]
+pytestmark = [pytest.mark.timeout(120), pytest.mark.once]
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 DXF = b"  0\nSECTION\n  2\nHEADER\n  0\nENDSEC\n  0\nEOF\n"
