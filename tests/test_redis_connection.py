@@ -118,7 +118,7 @@ def test_passwords_are_not_shown(server: RedisServer) -> None:
 
 async def test_a_restart_is_survived_by_the_next_call(server: RedisServer) -> None:
     """If this fails, each pooled connection gives one error after a restart of Redis."""
-    async with client(quick(server.url)) as opened:
+    async with client(RedisOptions(server.url)) as opened:
         await many(opened.ping, 5)
         server.restart()
         for _ in range(5):
