@@ -118,7 +118,7 @@ class Ceph:
         return Leashed([program, "-f", "-c", str(self._conf), *arguments], log)
 
     def _run(self, program: str, *arguments: str) -> str:
-        return run([program, "-c", str(self._conf), *arguments], timeout=30)
+        return run([program, "-c", str(self._conf), *arguments], timeout=120)
 
     def _asks(self, program: str, *arguments: str) -> bool:
         try:

@@ -35,7 +35,8 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def quick(url: str) -> RedisOptions:
-    return RedisOptions(url, connect_seconds=0.5, command_seconds=0.5)
+    """Options that give up soon, if not so soon that a busy machine is taken for a hanging Redis."""
+    return RedisOptions(url, connect_seconds=3, command_seconds=3)
 
 
 @asynccontextmanager
@@ -149,7 +150,7 @@ async def test_a_paused_server_costs_the_time_of_one_command(server: RedisServer
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="in time"), mapped():
             await opened.ping()
-        assert 0.4 < time.monotonic() - started < 1.5
+        assert 2.9 < time.monotonic() - started < 5.9
         server.resume()
         with mapped():
             # An answer that comes late belongs to the call before.

@@ -59,7 +59,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def quick(server: RedisServer, key_prefix: str = "dedup2d") -> RedisOptions:
-    return RedisOptions(server.url, key_prefix=key_prefix, connect_seconds=0.5, command_seconds=0.5)
+    return RedisOptions(server.url, key_prefix=key_prefix, connect_seconds=2, command_seconds=2)
 
 
 def raw(store: RedisJobStore) -> redis.asyncio.Redis:
