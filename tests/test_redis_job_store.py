@@ -486,7 +486,7 @@ async def test_a_paused_server_is_an_error_in_time(server: RedisServer, clock: M
         for call in calls:
             with pytest.raises(StoreUnavailableError, match="in time"):
                 await call()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         server.resume()
         assert (await store.get("job")).job_id == "job"
         # The claim was carried out when the server went on; nobody knows, so its lease runs out.
