@@ -23,6 +23,7 @@ def test_the_public_surface_is_this() -> None:
     """If this fails, a public name came or went: say so in the changelog."""
     assert sorted(dedup2d.__all__) == [
         "AddResult",
+        "Area",
         "Comparison",
         "Dedup2D",
         "Dedup2DError",

@@ -11,6 +11,7 @@ from dedup2d.errors import Dedup2DError
 from dedup2d.service import Dedup2D, ServiceOptions
 from dedup2d.types import (
     AddResult,
+    Area,
     Comparison,
     DiffRegion,
     Drawing,
@@ -26,6 +27,7 @@ from dedup2d.types import (
 
 __all__ = [
     "AddResult",
+    "Area",
     "Comparison",
     "Dedup2D",
     "Dedup2DError",

@@ -12,13 +12,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from attrs import Attribute, Factory, field, frozen, validators
+from attrs import Factory, field, frozen, validators
 
-from dedup2d.errors import InvalidParameterError
+from dedup2d.search_params import IGNORED_PLACES, MAX_IGNORED, MAX_RESULTS_LIMIT, Area, Mode, SearchParams
 
 __all__ = [
+    "IGNORED_PLACES",
+    "MAX_IGNORED",
     "MAX_RESULTS_LIMIT",
+    "PLACES",
     "AddResult",
+    "Area",
     "Comparison",
     "DiffRegion",
     "Drawing",
@@ -46,15 +50,8 @@ __all__ = [
     "Verdict",
 ]
 
-MAX_RESULTS_LIMIT = 500
-
-
-class Mode(StrEnum):
-    """How deep a search goes: hashes only, verify the best, verify many."""
-
-    FAST = "fast"
-    BALANCED = "balanced"
-    PRECISE = "precise"
+PLACES = ("view", "title_block", "revision_table", "notes", "frame", "sheet")
+"""Parts of a sheet where a difference may lie; `sheet` is any other."""
 
 
 class Verdict(StrEnum):
@@ -99,63 +96,6 @@ class Lane(StrEnum):
 
 
 _FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED})
-
-
-def _between(low: float, high: float) -> Callable[[Any, Attribute[Any], Any], None]:
-    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise InvalidParameterError(attribute.name, value, f"a number from {low:g} to {high:g}")
-
-    return check
-
-
-def _mode(value: Any) -> Mode:
-    try:
-        return Mode(value)
-    except ValueError:
-        raise InvalidParameterError("mode", value, "one of " + ", ".join(Mode)) from None
-
-
-@frozen(kw_only=True)
-class SearchParams:
-    """
-    What a search is asked to do.
-
-    Args:
-        mode: `fast` stops after fingerprints, `balanced` verifies the best
-            candidates geometrically, `precise` verifies more of them.
-        max_results: most matches returned, 1 to 500.
-        compute_diff: add a difference picture and regions to the best matches.
-        diff_top_n: how many matches get a difference picture, 0 to 50.
-        enable_ml: use a learned embedding where one is installed.
-        enable_geometric: verify candidates geometrically (L4) unless `fast`.
-        exclude_self: leave out drawings whose file has the query's bytes.
-        duplicate_threshold: least similarity of a `duplicate`, 0 to 1.
-        similar_threshold: least similarity of a `similar`, at most the above.
-
-    Raises:
-        InvalidParameterError: a value is out of its range.
-    """
-
-    mode: Mode = field(default=Mode.BALANCED, converter=_mode)
-    max_results: int = field(
-        default=50, validator=[validators.instance_of(int), _between(1, MAX_RESULTS_LIMIT)]
-    )
-    compute_diff: bool = True
-    diff_top_n: int = field(default=5, validator=_between(0, 50))
-    enable_ml: bool = False
-    enable_geometric: bool = True
-    exclude_self: bool = False
-    duplicate_threshold: float = field(default=0.95, validator=_between(0, 1))
-    similar_threshold: float = field(default=0.80, validator=_between(0, 1))
-
-    def __attrs_post_init__(self) -> None:
-        if self.similar_threshold > self.duplicate_threshold:
-            raise InvalidParameterError(
-                "similar_threshold",
-                self.similar_threshold,
-                f"at most duplicate_threshold ({self.duplicate_threshold:g})",
-            )
 
 
 @frozen(kw_only=True)
@@ -226,10 +166,12 @@ class Transform:
 @frozen(kw_only=True)
 class DiffRegion:
     """
-    One connected place where two drawings differ.
+    One change: a place where two drawings differ, with all that belongs together.
 
-    The box is in pixels of the match's raster; `area` counts differing pixels;
-    `change` says whether the query added ink there, removed it, or both.
+    The box is in pixels of the match's raster, `x_mm` to `height_mm` in millimetres on its
+    paper where its size is known; `area` counts differing pixels. `change` says whether the query
+    added ink there, removed it, both, or moved it by `shift_x`, `shift_y` pixels; the box of
+    what moved holds both places. `place` says on which part of the match's sheet it lies.
     """
 
     x: int
@@ -237,7 +179,14 @@ class DiffRegion:
     width: int
     height: int
     area: int
-    change: str = field(validator=validators.in_(("added", "removed", "changed")))
+    change: str = field(validator=validators.in_(("added", "removed", "changed", "moved")))
+    place: str = field(default="sheet", validator=validators.in_(PLACES))
+    shift_x: float | None = None
+    shift_y: float | None = None
+    x_mm: float | None = None
+    y_mm: float | None = None
+    width_mm: float | None = None
+    height_mm: float | None = None
 
 
 @frozen(kw_only=True)
@@ -256,6 +205,9 @@ class Match:
     `similarity` and `confidence` are 0..1; `match_level` is the deepest level (1 to 4)
     that looked at it; `levels` has keys `l1` to `l4`. `page` and `query_page` count from 1.
     `source` is where the drawing was indexed from (a path), where that is known.
+
+    `reason` is one sentence that says why it has this relation, `thresholds` what decided it, and
+    `changed_area` (0..1) how much of the match's sheet changed, where that was measured.
     """
 
     drawing_id: str
@@ -273,6 +225,9 @@ class Match:
     transform: Transform | None = None
     diff_image_base64: str | None = None
     diff_regions: tuple[DiffRegion, ...] = ()
+    reason: str = ""
+    thresholds: Mapping[str, float] = field(factory=dict)
+    changed_area: float | None = None
 
 
 @frozen(kw_only=True)
@@ -311,7 +266,11 @@ class SearchResult:
 
 @frozen(kw_only=True)
 class Comparison:
-    """Two drawings against each other; `diff_png` is the picture of the difference."""
+    """
+    Two drawings against each other; `diff_png` is the picture of the difference.
+
+    `reason`, `thresholds` and `changed_area` are as in `Match`.
+    """
 
     similarity: float
     verdict: Verdict
@@ -321,6 +280,9 @@ class Comparison:
     diff_regions: tuple[DiffRegion, ...] = ()
     diff_png: bytes | None = None
     warnings: tuple[str, ...] = ()
+    reason: str = ""
+    thresholds: Mapping[str, float] = field(factory=dict)
+    changed_area: float | None = None
 
 
 @frozen(kw_only=True)

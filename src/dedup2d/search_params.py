@@ -1,0 +1,120 @@
+"""What a search is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from attrs import Attribute, field, frozen, validators
+
+from dedup2d.errors import InvalidParameterError
+
+__all__ = ["IGNORED_PLACES", "MAX_IGNORED", "MAX_RESULTS_LIMIT", "Area", "Mode", "SearchParams"]
+
+MAX_RESULTS_LIMIT = 500
+
+MAX_IGNORED = 20
+"""Most areas that a search leaves out."""
+
+IGNORED_PLACES = ("frame", "title_block")
+"""Parts of a sheet that can be ignored by name."""
+
+
+class Mode(StrEnum):
+    """How deep a search goes: hashes only, verify the best, verify many."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    PRECISE = "precise"
+
+
+def _between(low: float, high: float) -> Callable[[Any, Attribute[Any], Any], None]:
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise InvalidParameterError(attribute.name, value, f"a number from {low:g} to {high:g}")
+
+    return check
+
+
+@frozen(kw_only=True)
+class Area:
+    """
+    A box on a sheet, in shares of its width and height: 0..1 from the top left.
+
+    Raises:
+        InvalidParameterError: it is empty, or not on the sheet.
+    """
+
+    x: float = field(validator=_between(0, 1))
+    y: float = field(validator=_between(0, 1))
+    width: float = field(validator=_between(0, 1))
+    height: float = field(validator=_between(0, 1))
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.width > 0 and self.height > 0 and self.x < 1 and self.y < 1):
+            raise InvalidParameterError("ignore", str(self), "an area that is not empty")
+
+    def __str__(self) -> str:
+        return f"{self.x:g},{self.y:g},{self.width:g},{self.height:g}"
+
+
+def _ignored(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    if not isinstance(value, tuple) or len(value) > MAX_IGNORED:
+        raise InvalidParameterError(attribute.name, value, f"a tuple of at most {MAX_IGNORED}")
+    for one in value:
+        if not isinstance(one, Area) and one not in IGNORED_PLACES:
+            expected = "an Area or one of " + ", ".join(IGNORED_PLACES)
+            raise InvalidParameterError(attribute.name, one, expected)
+
+
+def _mode(value: Any) -> Mode:
+    try:
+        return Mode(value)
+    except ValueError:
+        raise InvalidParameterError("mode", value, "one of " + ", ".join(Mode)) from None
+
+
+@frozen(kw_only=True)
+class SearchParams:
+    """
+    What a search is asked to do.
+
+    Args:
+        mode: `fast` stops after fingerprints, `balanced` verifies the best
+            candidates geometrically, `precise` verifies more of them.
+        max_results: most matches returned, 1 to 500.
+        compute_diff: add a difference picture and regions to the best matches.
+        diff_top_n: how many matches get a difference picture, 0 to 50.
+        enable_ml: use a learned embedding where one is installed.
+        enable_geometric: verify candidates geometrically (L4) unless `fast`.
+        exclude_self: leave out drawings whose file has the query's bytes.
+        duplicate_threshold: least similarity of a `duplicate`, 0 to 1.
+        similar_threshold: least similarity of a `similar`, at most the above.
+        ignore: parts of the query's sheet that neither the verdict nor the
+            difference looks at: areas, `frame`, `title_block`; at most 20.
+
+    Raises:
+        InvalidParameterError: a value is out of its range.
+    """
+
+    mode: Mode = field(default=Mode.BALANCED, converter=_mode)
+    max_results: int = field(
+        default=50, validator=[validators.instance_of(int), _between(1, MAX_RESULTS_LIMIT)]
+    )
+    compute_diff: bool = True
+    diff_top_n: int = field(default=5, validator=_between(0, 50))
+    enable_ml: bool = False
+    enable_geometric: bool = True
+    exclude_self: bool = False
+    duplicate_threshold: float = field(default=0.95, validator=_between(0, 1))
+    similar_threshold: float = field(default=0.80, validator=_between(0, 1))
+    ignore: tuple[Area | str, ...] = field(default=(), validator=_ignored)
+
+    def __attrs_post_init__(self) -> None:
+        if self.similar_threshold > self.duplicate_threshold:
+            raise InvalidParameterError(
+                "similar_threshold",
+                self.similar_threshold,
+                f"at most duplicate_threshold ({self.duplicate_threshold:g})",
+            )
