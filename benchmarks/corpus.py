@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,20 @@ class Pair:
 
 @frozen(kw_only=True)
 class Corpus:
-    """All of it. `same` and `ambiguous` hold pairs of ids between which no match is counted as wrong."""
+    """
+    All of it.
+
+    Args:
+        labelled: every pair of ids that some list names, whatever it says of them.
+        ambiguous: those of them between which no match is counted as wrong.
+    """
 
     name: str
     entries: dict[str, Entry]
     natural: tuple[Pair, ...]
     lookalikes: tuple[Pair, ...]
     ambiguous: frozenset[frozenset[str]] = field(factory=frozenset)
+    labelled: frozenset[frozenset[str]] = field(factory=frozenset)
 
     def right(self, query: str, found: str) -> bool:
         """Whether *found* shows the drawing that *query* shows."""
@@ -61,10 +68,21 @@ class Corpus:
         """Whether *found* is certainly another drawing than *query*."""
         return not self.right(query, found) and frozenset({query, found}) not in self.ambiguous
 
+    def unrelated(self, a: str, b: str) -> bool:
+        """Whether nothing relates the two: neither document, nor family, nor any label."""
+        one, other = self.entries[a], self.entries[b]
+        kin = one.family is not None and one.family == other.family
+        return not kin and not self.right(a, b) and frozenset({a, b}) not in self.labelled
 
-def load(folder: Path) -> Corpus:
+
+def load(folder: Path, *, sources: bool = False) -> Corpus:
     """
     Read the corpus in *folder*.
+
+    Args:
+        folder: where the manifest is.
+        sources: take the source files instead of the pictures made of them, where there is one that
+            holds a single sheet of the corpus.
 
     Raises:
         SystemExit: there is no manifest, or a file that it names is missing.
@@ -72,7 +90,12 @@ def load(folder: Path) -> Corpus:
     manifest = folder / "manifest.jsonl"
     if not manifest.is_file():
         raise SystemExit(f"{folder} holds no manifest.jsonl: give a corpus's folder, or none to generate one")
-    entries = {row["id"]: _entry(folder, row) for row in _rows(manifest)}
+    rows = _rows(manifest)
+    sheets = Counter(row["raw"] for row in rows)
+    entries = {
+        row["id"]: _entry(folder, row, source=sources and row["raw"] is not None and sheets[row["raw"]] == 1)
+        for row in rows
+    }
     gone = [entry.id for entry in entries.values() if not entry.path.is_file()]
     if gone:
         raise SystemExit(
@@ -88,6 +111,7 @@ def load(folder: Path) -> Corpus:
         natural=natural,
         lookalikes=tuple(pair for pair in lookalikes if pair.kind != "ambiguous"),
         ambiguous=frozenset(unsure),
+        labelled=frozenset(frozenset({pair.a, pair.b}) for pair in (*lookalikes, *natural)),
     )
 
 
@@ -134,10 +158,10 @@ def balanced_pairs(pairs: Sequence[Pair], count: int, rng: random.Random) -> lis
     return chosen
 
 
-def _entry(folder: Path, row: dict[str, Any]) -> Entry:
+def _entry(folder: Path, row: dict[str, Any], *, source: bool) -> Entry:
     return Entry(
         id=row["id"],
-        path=folder / (row["render"] or row["raw"]),
+        path=folder / (row["raw"] if source else row["render"] or row["raw"]),
         group=row["source_group"],
         doc_group=row["doc_group"],
         quality=row["quality"],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from benchmarks.accuracy.peers import PEERS, hash_all, ranked
+from benchmarks.accuracy.peers import Peer, hash_all, ranked
 from benchmarks.accuracy.queries import Query, grey_of
 from benchmarks.accuracy.rows import Answer, Hit, Rows
 from benchmarks.corpus import Entry
@@ -73,6 +73,7 @@ def _hit(match: Match) -> Hit:
         score=round(match.similarity, 4),
         relation=str(match.relation),
         verdict=str(match.verdict),
+        confidence=round(match.confidence, 4),
     )
 
 
@@ -100,26 +101,32 @@ def _answer(
 
 
 def ask_peers(
-    indexed: Sequence[Entry], queries: Sequence[Query], rows: Rows, cache: Path, *, seed: int
+    peers: Sequence[Peer],
+    indexed: Sequence[Entry],
+    queries: Sequence[Query],
+    rows: Rows,
+    cache: Path,
+    *,
+    seed: int,
 ) -> None:
     """Rank the indexed drawings for each query by each peer's distance."""
-    done = {peer.name: rows.keys(peer.name) for peer in PEERS}
+    done = {peer.name: rows.keys(peer.name) for peer in peers}
     waiting = [query for query in queries if any(query.key not in keys for keys in done.values())]
     if not waiting:
         return
-    ids, hashes = hash_all(((entry.id, grey_of(entry.path)) for entry in indexed), cache)
+    ids, hashes = hash_all(peers, ((entry.id, grey_of(entry.path)) for entry in indexed), cache)
     progress = _Progress("peers", len(waiting))
     for query in waiting:
         grey = query.grey(seed)
-        for peer in PEERS:
+        for peer in peers:
             if query.key in done[peer.name]:
                 continue
             started = time.perf_counter()
             best = ranked(peer, grey, ids, hashes[peer.name], LIMIT + 1)
             own = query.entry.id if query.paired else None
             hits = [
-                Hit(id=name, score=-bits, verdict="duplicate" if bits <= peer.threshold else "")
-                for name, bits in best
+                Hit(id=name, score=-far, verdict="duplicate" if far <= peer.threshold else "")
+                for name, far in best
                 if name != own
             ]
             rows.add(_answer(peer.name, query, time.perf_counter() - started, hits=hits[:LIMIT]))

@@ -14,7 +14,9 @@ from benchmarks.corpus import Corpus, Entry, balanced, balanced_pairs
 from benchmarks.transforms import TRANSFORMS, Grey, apply_transform
 from dedup2d.readers import read
 
-__all__ = ["EXPECTED", "Query", "grey_of", "plan"]
+__all__ = ["EXPECTED", "ITSELF", "Query", "grey_of", "plan"]
+
+ITSELF = "itself"
 
 EXPECTED: dict[str, frozenset[str]] = {
     **dict.fromkeys(TRANSFORMS, frozenset({"identical", "exact"})),
@@ -36,7 +38,8 @@ class Query:
     One question.
 
     Args:
-        transform: a name of `TRANSFORMS`, or `natural ...` / `lookalike ...` for a pair.
+        transform: a name of `TRANSFORMS`, `natural ...` / `lookalike ...` for a pair, or `itself` for
+            an indexed sheet that is asked for as it is, to see which others are found.
         entry: the sheet that is transformed, or the pair's second one as it is.
         about: the sheet whose relation counts: *entry* itself, or the pair's first one.
     """
@@ -69,9 +72,31 @@ class Query:
         return packed.tobytes(), ".png"
 
 
-def plan(corpus: Corpus, indexed: set[str], *, queries: int, pairs: int, seed: int) -> list[Query]:
-    """Choose the queries: *queries* sheets for each transform, *pairs* of each kind of pair."""
-    return [*_paired(corpus, indexed, pairs, seed), *_made(corpus, indexed, queries, seed)]
+def plan(
+    corpus: Corpus, indexed: set[str], *, queries: int, pairs: int, strangers: int, seed: int
+) -> list[Query]:
+    """
+    Choose the queries.
+
+    Args:
+        corpus: what is asked about.
+        indexed: ids of the sheets that can be found.
+        queries: sheets for each transform.
+        pairs: most pairs of each kind.
+        strangers: most sheets that are asked for as they are.
+        seed: of the choice.
+    """
+    return [
+        *_paired(corpus, indexed, pairs, seed),
+        *_made(corpus, indexed, queries, seed),
+        *_themselves(corpus, indexed, strangers, seed),
+    ]
+
+
+def _themselves(corpus: Corpus, indexed: set[str], count: int, seed: int) -> Iterator[Query]:
+    known = [entry for entry in corpus.entries.values() if entry.id in indexed]
+    for entry in balanced(known, count, random.Random(seed + 2)):
+        yield Query(transform=ITSELF, entry=entry, about=entry.id)
 
 
 def _made(corpus: Corpus, indexed: set[str], count: int, seed: int) -> Iterator[Query]:

@@ -6,11 +6,14 @@ import json
 from collections import Counter
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, field, frozen
 
+from benchmarks.accuracy.reliability import Bin, calibration_error
 from benchmarks.accuracy.scores import PairScore, Score
 
-__all__ = ["as_json", "as_markdown"]
+__all__ = ["Found", "as_json", "as_markdown"]
+
+_SHOWN_PAIRS = 12
 
 _RECALL = """\
 ### Recall by transform
@@ -25,42 +28,85 @@ Share of right first answers that carry the right relation, in %.
 _PAIRS = """\
 ### Pairs as they occur
 
-The second drawing of each pair was searched for; what was said of the first. `not reported`: below the
-similarity of 0.80 that an answer needs by default; `farther`: than the hash's threshold.
+The second drawing of each pair was searched for; what was said of the first, in %: found among ten /
+reported with the right relation / called what it must not be (a revision identical, a look-alike a
+duplicate), each source group weighing the same, then over pairs. `not reported`: below the similarity of
+0.80 that an answer needs by default; `farther`: than the peer's threshold.
+"""
+_DISPUTED = """\
+### Labels that are disputed
+
+The rows marked "undisputed" leave these pairs out, all others count them as the corpus has them.
+"""
+_STRANGERS = """\
+### Strangers called duplicates
+
+Among all {pairs:,} pairs of indexed sheets that nothing relates (no document, no family, no label).
+The engine searched with every sheet; the peers' distances were taken of every pair.
+"""
+_RELIABILITY = """\
+### Reliability of the confidence
+
+Reported matches whose truth is known, by stated confidence. Expected calibration error: {error:.3f}.
 """
 
 Scores = dict[str, dict[str, Score]]
 Pairs = dict[str, dict[str, PairScore]]
 
 
-def as_json(setup: dict[str, Any], found: Scores, pairs: Pairs) -> str:
+@frozen(kw_only=True)
+class Found:
+    """
+    Everything that was measured.
+
+    Args:
+        setup: under what conditions.
+        scores: engine -> transform -> score.
+        pairs: engine -> kind of pair -> score.
+        strangers: engine -> pairs of strangers that it called duplicates; `pairs_of_strangers` there are.
+        bins: of each mode's confidence.
+        disputed: rows of a, b, label, why.
+        sheets: names of the contact sheets.
+    """
+
+    setup: dict[str, Any]
+    scores: Scores
+    pairs: Pairs
+    strangers: dict[str, list[tuple[str, str]]] = field(factory=dict)
+    pairs_of_strangers: int = 0
+    bins: dict[str, list[Bin]] = field(factory=dict)
+    disputed: list[dict[str, str]] = field(factory=list)
+    sheets: list[str] = field(factory=list)
+
+
+def as_json(found: Found) -> str:
     """Return everything that was measured."""
-    return json.dumps(
-        {
-            "setup": setup,
-            "scores": {name: {key: asdict(one) for key, one in rows.items()} for name, rows in found.items()},
-            "pairs": {name: {key: asdict(one) for key, one in rows.items()} for name, rows in pairs.items()},
-        },
-        indent=1,
-    )
+    return json.dumps(asdict(found), indent=1)
 
 
-def as_markdown(setup: dict[str, Any], found: Scores, pairs: Pairs) -> str:
+def as_markdown(found: Found) -> str:
     """Return the report's tables."""
-    engines = sorted(found, key=lambda name: (not name.startswith("dedup2d"), name))
-    return "\n".join(
-        [
-            _setup(setup),
-            _RECALL,
-            _recall(engines, found),
-            "### All transforms together\n",
-            _totals(engines, found),
-            _RELATIONS,
-            _relations(engines, found),
-            _PAIRS,
-            _pairs(engines, pairs),
-        ]
-    )
+    engines = sorted(found.scores, key=lambda name: (not name.startswith("dedup2d"), name))
+    parts = [
+        _setup(found.setup),
+        _RECALL,
+        _recall(engines, found.scores),
+        "### All transforms together\n",
+        _totals(engines, found.scores),
+        _RELATIONS,
+        _relations(engines, found.scores),
+        _PAIRS,
+        _pairs(engines, found.pairs),
+    ]
+    if found.disputed:
+        parts += [_DISPUTED, _disputed(found.disputed)]
+    if found.strangers:
+        parts += [_STRANGERS.format(pairs=found.pairs_of_strangers), _strangers(found.strangers)]
+    for mode, bins in found.bins.items():
+        parts += [_RELIABILITY.format(error=calibration_error(bins)), f"{mode}:\n", _bins(bins)]
+    if found.sheets:
+        parts += ["### Contact sheets of the worst misses\n", *(f"- {name}" for name in found.sheets)]
+    return "\n".join(parts)
 
 
 def _setup(setup: dict[str, Any]) -> str:
@@ -137,12 +183,41 @@ def _relations(engines: list[str], found: Scores) -> str:
 
 def _pairs(engines: list[str], pairs: Pairs) -> str:
     rows = [
-        [kind, engine, str(one.pairs), str(one.found), _counts(one.verdicts), _counts(one.relations)]
+        [
+            kind,
+            engine,
+            str(one.pairs),
+            f"{_percent(one.found)} / {_percent(one.named)} / {_percent(one.wrong)}",
+            " / ".join(map(_percent, one.plain)),
+            f"{one.worst[0]} {_percent(one.worst[1])}",
+            _counts(one.verdicts),
+            _counts(one.relations),
+        ]
         for kind in sorted({kind for found in pairs.values() for kind in found})
         for engine in engines
         if (one := pairs.get(engine, {}).get(kind))
     ]
-    return _table(["pair", "engine", "pairs", "among ten", "verdicts", "relations"], rows)
+    head = ["pair", "engine", "pairs", "by group", "by pair", "worst group", "verdicts", "relations"]
+    return _table(head, rows)
+
+
+def _disputed(rows: list[dict[str, str]]) -> str:
+    return _table(
+        ["pair", "label", "why"], [[f"{one['a']}, {one['b']}", one["label"], one["why"]] for one in rows]
+    )
+
+
+def _strangers(found: dict[str, list[tuple[str, str]]]) -> str:
+    rows = [
+        [engine, str(len(pairs)), ", ".join(f"{a} {b}" for a, b in pairs[:_SHOWN_PAIRS])]
+        for engine, pairs in sorted(found.items())
+    ]
+    return _table(["engine", "false duplicates", f"the first {_SHOWN_PAIRS}"], rows)
+
+
+def _bins(bins: list[Bin]) -> str:
+    rows = [[str(one.count), f"{one.confidence:.2f}", f"{one.right:.2f}"] for one in bins]
+    return _table(["matches", "mean confidence", "share right"], rows)
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -20,6 +20,7 @@ class Hit:
     score: float
     relation: str = ""
     verdict: str = ""
+    confidence: float = 0.0
 
 
 @frozen(kw_only=True)
