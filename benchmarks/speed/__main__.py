@@ -1,7 +1,7 @@
 """
 Measures what indexing and searching cost: seconds, bytes on disk, memory.
 
-    python -m benchmarks.speed [--corpus DIR] [--queries N] [--work DIR]
+    python -m benchmarks.speed [--corpus DIR] [--queries N] [--work DIR] [--one-core]
 
 Indexes a corpus (generated samples if none is given) into an empty index, then asks one query after the
 other in each mode. Writes `speed.md` and `speed.json` into the work folder. The index that
@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import anyio
@@ -36,9 +39,20 @@ TRANSFORMS = ("reencoded", "scanned", "cropped_70")
 def main() -> None:
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.one_core:
+        # children inherit it: a search then costs the sum of what its processes do
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     samples = options.work / "samples"
-    corpus = load(options.corpus) if options.corpus else generated(samples, parts=options.parts, seed=0)
-    stated = {"corpus": corpus.name, **conditions()}
+    if options.corpus:
+        corpus = load(options.corpus, sources=options.sources)
+    else:
+        corpus = generated(samples, parts=options.parts, seed=0)
+    stated = {
+        "corpus": corpus.name,
+        "files": "sources where there are, else pictures" if options.sources else "pictures",
+        "cores used": "1" if options.one_core else "all",
+        **conditions(),
+    }
     entries = list(corpus.entries.values())
     place = options.work / "index"
     if place.exists() and not options.searches_only:
@@ -54,10 +68,11 @@ def main() -> None:
 
 def _indexing(place: Path, entries: Sequence[Entry], processes: int) -> dict[str, Any]:
     failed: dict[str, str] = {}
+    spent: dict[str, float] = {}
 
     async def run() -> None:
         async with EmbeddedVision(place, processes=processes) as vision:
-            failed.update(await index(vision, entries, workers=processes))
+            failed.update(await index(vision, entries, workers=processes, seconds=spent))
 
     cpu, started = _cpu_seconds(), time.perf_counter()
     with MemoryMeter() as memory:
@@ -69,10 +84,21 @@ def _indexing(place: Path, entries: Sequence[Entry], processes: int) -> dict[str
         "step": f"index {count} drawings, {processes} processes",
         "not indexed": len(failed),
         "seconds per drawing": seconds / count,
+        **_by_format(entries, spent),
         "CPU seconds per drawing (= per core)": burnt / count,
         "bytes on disk per drawing": size / count,
         **_memory(memory),
     }
+
+
+def _by_format(entries: Sequence[Entry], seconds: dict[str, float]) -> dict[str, float]:
+    """Return the median seconds of one file by its suffix."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for entry in entries:
+        if entry.id in seconds:
+            name = entry.path.name.removesuffix(".gz")
+            groups[Path(name).suffix].append(seconds[entry.id])
+    return {f"p50 s, {name}, {len(some)} files": median(some) for name, some in sorted(groups.items())}
 
 
 def _cpu_seconds() -> float:
@@ -152,6 +178,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=20, help=f"sheets, each asked {len(TRANSFORMS)} times")
     parser.add_argument("--parts", type=int, default=20, help="parts generated where no corpus is given")
     parser.add_argument("--searches-only", action="store_true", help="search the index that is there")
+    parser.add_argument(
+        "--sources", action="store_true", help="take DXF, PDF, ... files instead of their pictures"
+    )
+    parser.add_argument("--one-core", action="store_true", help="leave all processes one core together")
     parser.add_argument("--processes", type=int, default=2, help="child processes")
     return parser.parse_args()
 
