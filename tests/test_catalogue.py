@@ -299,6 +299,57 @@ def test_an_index_of_a_newer_version_is_refused(path: Path) -> None:
         opened(path)
 
 
+def test_an_index_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
+    """After an upgrade the drawings indexed before would be lost, or could not be searched or added to."""
+    made = opened(path)
+    (old,), _ = made.add(file(1), [evolve(sheets()[0], mm_per_pixel=0.2, shapes=b"shapes")])
+    made.close()
+    with sqlite3.connect(path) as plain:
+        plain.execute("ALTER TABLE drawings DROP COLUMN mm_per_pixel")
+        plain.execute("DROP TABLE shapes")
+        plain.execute("PRAGMA user_version = 1")
+    plain.close()
+
+    made = opened(path)
+    (new,), _ = made.add(file(2), [evolve(sheets()[0], mm_per_pixel=0.5, shapes=b"lines")])
+
+    assert [made.drawing(one).mm_per_pixel for one in (old, new)] == [None, 0.5]
+    stored = made.sheets([made.key_of(old), made.key_of(new)])
+    assert [one.shapes for one in stored] == [b"", b"lines"]
+    assert stored[0].ink == b"ink"
+    made.close()
+    opened(path).close()  # the second time there is nothing left to do
+
+
+def test_an_upgrade_that_fails_changes_nothing(path: Path) -> None:
+    """An index that is half of one version and half of the next could never be opened again."""
+    opened(path).close()
+    with sqlite3.connect(path) as plain:
+        plain.execute("ALTER TABLE drawings DROP COLUMN mm_per_pixel")
+        plain.execute("PRAGMA user_version = 1")
+    plain.close()
+
+    with pytest.raises(InternalError, match="already exists"):  # the table of shapes
+        opened(path)
+    plain = sqlite3.connect(path)
+    assert plain.execute("PRAGMA user_version").fetchone() == (1,)
+    assert not any(row[1] == "mm_per_pixel" for row in plain.execute("PRAGMA table_info(drawings)"))
+    plain.close()
+
+
+def test_shapes_and_size_are_kept_with_the_sheet_and_go_with_it(catalogue: Catalogue) -> None:
+    """Drawings would be compared with the lines of others, or differences given in wrong millimetres."""
+    plain, vector = sheets(2)
+    ids, _ = catalogue.add(file(), [plain, evolve(vector, mm_per_pixel=0.21, shapes=b"lines")])
+    keys = [catalogue.key_of(one) for one in ids]
+
+    assert [one.likeness.shapes for one in catalogue.sheets(keys)] == [b"", b"lines"]
+    assert [one.likeness.mm_per_pixel for one in catalogue.sheets(keys)] == [None, 0.21]
+    catalogue.remove(ids[1])
+    with catalogue._database.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM shapes").fetchone() == (0,)
+
+
 def test_a_foreign_or_damaged_file_is_refused(path: Path) -> None:
     """A foreign database would be written to, or an error with a stack shown."""
     with sqlite3.connect(path) as plain:

@@ -211,6 +211,7 @@ def test_pdf_gives_each_page_at_the_size_asked_for(tmp_path: Path) -> None:
     assert {sheet.raster.shape for sheet in sheets} == {(707, 1000)}
     assert ink_box(sheets[0].raster)[2] == pytest.approx(700 / 842 * 1000, abs=3)
     assert sheets[0].units_per_pixel == pytest.approx(842 * 25.4 / 72 / 1000)
+    assert sheets[0].mm_per_pixel == sheets[0].units_per_pixel
 
 
 def test_pdf_pages_come_one_by_one(tmp_path: Path) -> None:
@@ -242,6 +243,82 @@ def test_dxf_gives_ink_line_work_and_texts(document: ezdxf.document.Drawing, tmp
     assert sheet.units_per_pixel == pytest.approx(200 / (right - left), rel=0.01)
     assert text.height * sheet.units_per_pixel == pytest.approx(5, rel=0.2)
     assert bottom - text.y == pytest.approx(10 / sheet.units_per_pixel, abs=5)
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [(4, 1.0), (1, 25.4), (6, 1000.0), (0, None), (99, None)])
+def test_dxf_gives_millimetres_by_its_unit(
+    document: ezdxf.document.Drawing, tmp_path: Path, unit: int, millimetres: float | None
+) -> None:
+    """If this fails, differences in a drawing in inches are given 25 times too small."""
+    document.header["$INSUNITS"] = unit
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+
+    assert sheet.units_per_pixel is not None
+    expected = None if millimetres is None else pytest.approx(millimetres * sheet.units_per_pixel)
+    assert sheet.mm_per_pixel == expected
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [(1, 1.0), (0, 25.4)])
+def test_a_layout_is_measured_on_its_paper(tmp_path: Path, unit: int, millimetres: float) -> None:
+    """If this fails, differences on a plotted sheet are given in the wrong unit."""
+    document = ezdxf.new("R2010")
+    document.header["$INSUNITS"] = 6
+    layout = document.layouts.get("Layout1")
+    layout.add_line((0, 0), (200, 100))
+    layout.dxf_layout.dxf.plot_paper_units = unit
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+
+    assert sheet.units_per_pixel is not None
+    assert sheet.mm_per_pixel == pytest.approx(millimetres * sheet.units_per_pixel)
+
+
+@pytest.mark.parametrize(
+    ("size", "view", "expected"),
+    [
+        ('width="100mm" height="50mm"', "0 0 1000 500", 100 / 2000),
+        ('width="10cm" height="5cm"', None, 100 / 2000),
+        ('width="1000" height="500"', "0 0 1000 500", None),
+        ("", "0 0 1000 500", None),
+    ],
+)
+def test_svg_gives_millimetres_where_its_page_has_them(
+    tmp_path: Path, size: str, view: str | None, expected: float | None
+) -> None:
+    """If this fails, pixels of a browser are taken for millimetres of paper."""
+    box = "" if view is None else f'viewBox="{view}"'
+    lines = '<path d="M1 1 L370 180 M1 180 L900 1" stroke="black"/>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {box}>{lines}</svg>'
+    (sheet,) = read_bytes(tmp_path, svg.encode())
+
+    assert sheet.mm_per_pixel == (None if expected is None else pytest.approx(expected, rel=0.01))
+
+
+def test_svg_seen_from_closer_by_has_smaller_pixels(tmp_path: Path) -> None:
+    """If this fails, differences of a small drawing on a large page are given far too large."""
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="400mm" height="400mm" viewBox="0 0 400 400">'
+        '<rect x="10" y="10" width="100" height="50" fill="none" stroke="black"/></svg>'
+    )
+    (sheet,) = read_bytes(tmp_path, svg.encode())
+    left, _, right, _ = ink_box(sheet.raster)
+
+    assert sheet.mm_per_pixel is not None
+    assert (right - left) * sheet.mm_per_pixel == pytest.approx(101, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dpi"), [("PNG", 300), ("JPEG", 300), ("TIFF", 300), ("PNG", 72), ("PNG", None)]
+)
+def test_a_scan_gives_millimetres_by_its_resolution(tmp_path: Path, kind: str, dpi: int | None) -> None:
+    """If this fails, differences on scans are given wrong by the scale at which they were read."""
+    page = Image.new("L", (3000, 2000), 255)
+    page.paste(0, (500, 500, 2500, 520))
+    path = tmp_path / f"scan.{kind.lower()}"
+    page.save(path, kind, **({"dpi": (dpi, dpi)} if dpi else {}))
+    (sheet,) = read(path, path.name)
+
+    expected = 25.4 / 300 * 3000 / 2000
+    assert sheet.mm_per_pixel == (pytest.approx(expected, rel=0.01) if dpi == 300 else None)
 
 
 def test_dxf_line_work_lies_on_its_ink(document: ezdxf.document.Drawing, tmp_path: Path) -> None:

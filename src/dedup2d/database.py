@@ -10,11 +10,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from dedup2d.errors import Dedup2DError, InternalError
 
@@ -41,7 +41,8 @@ class DatabaseKind:
     """
     What is in a database and how to say what is wrong with it.
 
-    `schema` are the statements that make an empty one of `version`, the newest known;
+    `schema` are the statements that make an empty one of `version`, the newest known, and `upgrades`
+    by version those that make one of the next out of it;
     `unavailable` makes the error that may pass from its reason, `newer` the one for a file of
     a newer version from that version and the known one.
     """
@@ -52,6 +53,7 @@ class DatabaseKind:
     version: int
     unavailable: Callable[[str], Dedup2DError]
     newer: Callable[[int, int], Dedup2DError]
+    upgrades: Mapping[int, str] = field(factory=dict)
 
 
 class Database:
@@ -176,6 +178,8 @@ class Database:
                 _switch_to_wal(connection, self._busy_seconds)
                 self._create(connection)
             owner, found = _state(connection)
+            if owner == self._kind.application_id and found in self._kind.upgrades:
+                found = self._upgrade(connection)
         if owner != self._kind.application_id:
             raise InternalError(f"the {self._kind.name} was not written by dedup2d: move the file away")
         if found > self._kind.version:
@@ -201,6 +205,21 @@ class Database:
         except BaseException:
             connection.rollback()
             raise
+
+    def _upgrade(self, connection: sqlite3.Connection) -> int:
+        """Bring an older file up to date, all of it or nothing, and return its version."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            found = _state(connection)[1]  # another process may have been faster
+            while found in self._kind.upgrades:
+                _run(connection, self._kind.upgrades[found])
+                found += 1
+                connection.execute(f"PRAGMA user_version = {found}")
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        return found
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:

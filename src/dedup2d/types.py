@@ -287,7 +287,12 @@ class Comparison:
 
 @frozen(kw_only=True)
 class Drawing:
-    """One sheet in an index."""
+    """
+    One sheet in an index.
+
+    `width` and `height` are those of its raster, of which one pixel covers `mm_per_pixel` millimetres:
+    of the paper, in model space of what is drawn; None where the file does not say.
+    """
 
     drawing_id: str
     file_hash: str
@@ -301,6 +306,7 @@ class Drawing:
     source: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)
     warnings: tuple[str, ...] = ()
+    mm_per_pixel: float | None = None
 
 
 @frozen(kw_only=True)

@@ -25,6 +25,7 @@ INDEX = DatabaseKind(
     application_id=0x64643264,
     schema=rows.SCHEMA,
     version=rows.SCHEMA_VERSION,
+    upgrades=rows.UPGRADES,
     unavailable=_unavailable,
     newer=_newer,
 )

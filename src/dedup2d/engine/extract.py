@@ -19,7 +19,7 @@ from dedup2d.engine.clean import decode_ink
 from dedup2d.engine.diff import diff
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION, Fingerprint, fingerprint, fingerprint_ink
 from dedup2d.engine.prepared import Prepared
-from dedup2d.engine.records import SheetRecord
+from dedup2d.engine.records import Likeness, SheetRecord
 from dedup2d.engine.verify import Evidence, verify_prepared
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.readers import ReadLimits, Sheet, iterate
@@ -27,7 +27,6 @@ from dedup2d.types import DiffRegion
 
 __all__ = [
     "Difference",
-    "Likeness",
     "Overlay",
     "compare_likenesses",
     "differences",
@@ -40,14 +39,6 @@ Difference = tuple[bytes, tuple[DiffRegion, ...]]
 """A PNG picture and the regions in it."""
 
 _UNMOVED = np.eye(3)
-
-
-@frozen
-class Likeness:
-    """One sheet as it travels to a child: its fingerprint and its ink picture, both as stored."""
-
-    fingerprint: bytes = field(repr=False)
-    ink: bytes = field(repr=False)
 
 
 @frozen
@@ -87,6 +78,7 @@ def _record(sheet: Sheet, name: str) -> SheetRecord:
         fingerprint=made.to_bytes(),
         ink=ink,
         warnings=sheet.warnings,
+        mm_per_pixel=sheet.mm_per_pixel,
     )
 
 

@@ -17,10 +17,24 @@ __all__ = [
     "FileRecord",
     "FingerprintRow",
     "KnownFile",
+    "Likeness",
     "SheetRecord",
     "StoredSheet",
     "drawing_id",
 ]
+
+
+@frozen
+class Likeness:
+    """
+    One sheet as it travels to a child, all as stored: its fingerprint, its ink picture, its vector
+    primitives if there are any, and the millimetres that a pixel of its raster covers, if known.
+    """
+
+    fingerprint: bytes = field(repr=False)
+    ink: bytes = field(repr=False)
+    shapes: bytes = field(default=b"", repr=False)
+    mm_per_pixel: float | None = None
 
 
 @frozen(kw_only=True)
@@ -30,6 +44,8 @@ class SheetRecord:
 
     `width` and `height` are those of the read raster in pixels, `ink` is the cleaned
     picture as PNG, `fingerprint` the bytes that its version of the engine made.
+    `mm_per_pixel` is what a pixel of the raster covers, None where the file does not say.
+    `shapes` are its vector primitives (see `dedup2d.engine.shapes`), empty where it has none.
     """
 
     page: int
@@ -41,6 +57,13 @@ class SheetRecord:
     fingerprint: bytes = field(repr=False)
     ink: bytes = field(repr=False)
     warnings: tuple[str, ...] = ()
+    mm_per_pixel: float | None = None
+    shapes: bytes = field(default=b"", repr=False)
+
+    @property
+    def likeness(self) -> Likeness:
+        """What verification needs of it."""
+        return Likeness(self.fingerprint, self.ink, self.shapes, self.mm_per_pixel)
 
 
 @frozen(kw_only=True)
@@ -85,6 +108,12 @@ class StoredSheet(NamedTuple):
     version: int
     fingerprint: bytes
     ink: bytes
+    shapes: bytes
+
+    @property
+    def likeness(self) -> Likeness:
+        """What verification needs of it."""
+        return Likeness(self.fingerprint, self.ink, self.shapes, self.drawing.mm_per_pixel)
 
 
 class Counts(NamedTuple):

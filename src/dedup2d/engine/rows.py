@@ -10,7 +10,7 @@ from dedup2d.engine.records import FileRecord, SheetRecord, StoredSheet, drawing
 from dedup2d.errors import InvalidParameterError
 from dedup2d.types import Drawing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 KEPT_REMOVALS = 100_000
 """Over how many changes a process may sleep and still catch up without loading all anew."""
@@ -45,6 +45,7 @@ CREATE TABLE drawings(
   width INTEGER NOT NULL,
   height INTEGER NOT NULL,
   warnings TEXT NOT NULL,
+  mm_per_pixel REAL,
   fingerprint_version INTEGER NOT NULL,
   change INTEGER NOT NULL UNIQUE
 );
@@ -54,6 +55,10 @@ CREATE TABLE fingerprints(
   data BLOB NOT NULL
 );
 CREATE TABLE pictures(
+  key INTEGER PRIMARY KEY REFERENCES drawings ON DELETE CASCADE,
+  data BLOB NOT NULL
+);
+CREATE TABLE shapes(
   key INTEGER PRIMARY KEY REFERENCES drawings ON DELETE CASCADE,
   data BLOB NOT NULL
 );
@@ -73,9 +78,20 @@ CREATE TRIGGER count_changed AFTER UPDATE OF fingerprint_version ON drawings BEG
 END;
 """
 
+UPGRADES = {
+    1: """
+ALTER TABLE drawings ADD COLUMN mm_per_pixel REAL;
+CREATE TABLE shapes(
+  key INTEGER PRIMARY KEY REFERENCES drawings ON DELETE CASCADE,
+  data BLOB NOT NULL
+);
+"""
+}
+"""What makes an index of each version one of the next."""
+
 DRAWING = """
 SELECT d.key, d.drawing_id, f.file_hash, f.file_name, d.page, d.format, d.width, d.height,
-       f.created_at, d.sheet, f.source, f.metadata, d.warnings
+       f.created_at, d.sheet, f.source, f.metadata, d.warnings, d.mm_per_pixel
 FROM drawings AS d JOIN files AS f ON f.file_key = d.file_key
 """
 
@@ -178,11 +194,14 @@ def insert_sheet(connection: sqlite3.Connection, file: FileRecord, file_key: int
         width=sheet.width,
         height=sheet.height,
         warnings=json.dumps(sheet.warnings),
+        mm_per_pixel=sheet.mm_per_pixel,
         fingerprint_version=sheet.fingerprint_version,
         change=next_change(connection),
     )
     _insert(connection, "fingerprints", key=key, data=sheet.fingerprint)
     _insert(connection, "pictures", key=key, data=sheet.ink)
+    if sheet.shapes:
+        _insert(connection, "shapes", key=key, data=sheet.shapes)
     return name
 
 
@@ -218,8 +237,9 @@ def stored(connection: sqlite3.Connection, key: int) -> StoredSheet | None:
     if row is None:
         return None
     blobs = connection.execute(
-        "SELECT d.fingerprint_version, p.data, i.data FROM drawings AS d"
-        " JOIN fingerprints AS p ON p.key = d.key JOIN pictures AS i ON i.key = d.key WHERE d.key = ?",
+        "SELECT d.fingerprint_version, p.data, i.data, coalesce(s.data, x'') FROM drawings AS d"
+        " JOIN fingerprints AS p ON p.key = d.key JOIN pictures AS i ON i.key = d.key"
+        " LEFT JOIN shapes AS s ON s.key = d.key WHERE d.key = ?",
         (key,),
     ).fetchone()
     return StoredSheet(key, drawing(row), *blobs)
@@ -240,4 +260,5 @@ def drawing(row: tuple[Any, ...]) -> Drawing:
         source=row[10],
         metadata=json.loads(row[11]),
         warnings=tuple(json.loads(row[12])),
+        mm_per_pixel=row[13],
     )

@@ -17,9 +17,11 @@ from ezdxf.addons.drawing.config import (
 from ezdxf.addons.drawing.properties import RenderContext
 from ezdxf.document import Drawing
 from ezdxf.entities.dxfentity import DXFEntity
+from ezdxf.enums import InsertUnits
 from ezdxf.fonts import fonts
 from ezdxf.fonts.font_manager import FontNotFoundError
 from ezdxf.layouts.layout import Layout
+from ezdxf.units import conversion_factor
 from numpy.typing import NDArray
 
 from dedup2d.errors import UnreadableDrawingError
@@ -32,6 +34,8 @@ from dedup2d.readers.tape import RawText, Tape, record, too_many_entities
 __all__ = ["sheets"]
 
 _SAMPLE = 5000
+_INCH_MM = 25.4
+_LEAST_MM, _MOST_MM = 1e-6, 1e6
 _POINTS = ("insert", "start", "center", "end", "location", "defpoint")
 
 
@@ -88,7 +92,21 @@ def _sheet(document: Drawing, layout: Layout, number: int, source: Source, notes
         texts=tuple(_text(text, frame) for text in tape.texts),
         warnings=(*notes, *warnings, *_own_warnings(frame, tape)),
         units_per_pixel=1 / frame.scale,
+        mm_per_pixel=_mm_per_pixel(document, layout, frame),
     )
+
+
+def _mm_per_pixel(document: Drawing, layout: Layout, frame: Frame) -> float | None:
+    """What one pixel covers; None where the drawing has no unit."""
+    if not layout.is_modelspace:
+        inches = layout.dxf_layout.dxf.get("plot_paper_units", 1) == 0
+        return (_INCH_MM if inches else 1.0) / frame.scale
+    try:
+        unit = conversion_factor(InsertUnits(document.units), InsertUnits.Millimeters)
+    except (ValueError, TypeError, KeyError):
+        return None
+    found = unit / frame.scale
+    return found if document.units and _LEAST_MM < found < _MOST_MM else None
 
 
 def _own_warnings(frame: Frame, tape: Tape) -> Iterator[str]:

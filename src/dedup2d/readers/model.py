@@ -98,6 +98,8 @@ class Sheet:
         texts: texts where the format has them, else empty.
         warnings: what may be missing or changed, each a sentence for the user.
         units_per_pixel: drawing units that one pixel covers, where the format has units.
+        mm_per_pixel: millimetres that one pixel covers, None where the file does not say: of the paper
+            for PDF, pictures, SVG and layouts, of what is drawn for model space.
     """
 
     page: int
@@ -108,6 +110,7 @@ class Sheet:
     texts: tuple[Text, ...] = ()
     warnings: tuple[str, ...] = ()
     units_per_pixel: float | None = None
+    mm_per_pixel: float | None = None
 
 
 @frozen

@@ -63,6 +63,7 @@ def _sheet(document: pypdfium2.PdfDocument, index: int, source: Source) -> Sheet
             raster=_render(page, width * scale, height * scale),
             texts=tuple(_texts(page, scale)),
             units_per_pixel=_POINT_MM / scale,
+            mm_per_pixel=_POINT_MM / scale,
         )
     finally:
         page.close()

@@ -4,6 +4,7 @@ PNG, JPEG and TIFF (each page; 1-bit, G3/G4, 16-bit, palette, CMYK, alpha) with 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -17,6 +18,8 @@ from dedup2d.readers.png_data import check_png_data
 
 __all__ = ["sheets"]
 
+_LEAST_DPI, _MOST_DPI = 99.0, 5000.0
+"""Below are 72 and 96, which programs write that know nothing of the paper."""
 _STRIP_PIXELS = 8_000_000
 _SUBFILE_TYPE, _REDUCED = 254, 1
 _ORIENTATION = 0x0112
@@ -37,7 +40,26 @@ def sheets(source: Source) -> Iterator[Sheet]:
     Image.MAX_IMAGE_PIXELS = None  # our own limit is checked below, before anything is decoded
     with source.path.open("rb") as file, Image.open(file, formats=[source.format.upper()]) as image:
         for number, _ in enumerate(_pages(image, source), start=1):
-            yield Sheet(page=number, name="", format=source.format, raster=_raster(image, source))
+            wide = max(image.size)  # before a JPEG is decoded at a part of its size
+            raster = _raster(image, source)
+            yield Sheet(
+                page=number,
+                name="",
+                format=source.format,
+                raster=raster,
+                mm_per_pixel=_mm_per_pixel(image, wide / max(raster.shape)),
+            )
+
+
+def _mm_per_pixel(image: Image.Image, reduced: float) -> float | None:
+    """What a pixel covers after the picture was reduced; None where its resolution is no scanner's."""
+    try:
+        across, down = (float(value) for value in image.info.get("dpi", ()))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not (_LEAST_DPI <= across <= _MOST_DPI and math.isclose(across, down, rel_tol=0.01)):
+        return None
+    return 25.4 / across * reduced
 
 
 def _pages(image: Image.Image, source: Source) -> Iterator[int]:

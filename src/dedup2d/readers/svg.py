@@ -4,6 +4,7 @@ SVG with resvg, after everything that reaches outside of the file was taken out.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +26,7 @@ _SMALL = 0.5  # of the page: less ink is looked at from closer by
 _MAX_ENTITY_CHARACTERS = 10_000
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-z]*)\s*$")
 _UNITS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0}
+_PHYSICAL = {"mm", "cm", "in", "pt", "pc"}
 _INLINE = re.compile(r"data:image/(png|jpe?g|gif|webp)[;,]", re.IGNORECASE)
 _REMOVED = "it refers to pictures or parts outside of the file: they are not drawn"
 
@@ -34,7 +36,17 @@ def sheets(source: Source) -> Iterator[Sheet]:
     root = _parse(source)
     _check_uses(root, source)
     warnings = (_REMOVED,) if _without_references(root) else ()
-    yield Sheet(page=1, name="", format="svg", raster=_render(root, source), warnings=warnings)
+    mm_per_unit = _mm_per_unit(root)
+    raster = _render(root, source)
+    view = _view(root)
+    yield Sheet(
+        page=1,
+        name="",
+        format="svg",
+        raster=raster,
+        warnings=warnings,
+        mm_per_pixel=mm_per_unit * view[2] / raster.shape[1] if mm_per_unit and view else None,
+    )
 
 
 def _parse(source: Source) -> ET.Element:
@@ -149,6 +161,25 @@ def _check_uses(root: ET.Element, source: Source) -> None:
         raise _too_many(source.name, source.limits)
 
 
+def _mm_per_unit(root: ET.Element) -> float | None:
+    """Millimetres that one user unit covers, where the page's size is given in a unit of length."""
+    match = _NUMBER.match(root.get("width", ""))
+    length = _length(root.get("width"))
+    if not match or not length or match[2] not in _PHYSICAL:
+        return None
+    view = _view(root)
+    return length * 25.4 / 96 / (view[2] if view and view[2] > 0 else length)
+
+
+def _view(root: ET.Element) -> list[float] | None:
+    """The four numbers of the page's view box."""
+    try:
+        numbers = [float(number) for number in re.split(r"[\s,]+", root.get("viewBox", "").strip()) if number]
+    except ValueError:
+        return None
+    return numbers if len(numbers) == 4 and all(map(math.isfinite, numbers)) else None
+
+
 def _render(root: ET.Element, source: Source) -> Grey:
     """Render the page; once more from closer by if its ink fills little of it."""
     raster = _rendered(root, source)
@@ -156,8 +187,8 @@ def _render(root: ET.Element, source: Source) -> Grey:
     if not len(ink):
         return raster
     (top, left), (bottom, right) = ink.min(axis=0), ink.max(axis=0) + 1
-    view = [float(number) for number in re.split(r"[\s,]+", root.get("viewBox", ""))[:4] if number]
-    if len(view) != 4 or max(bottom - top, right - left) > _SMALL * max(raster.shape):
+    view = _view(root)
+    if view is None or max(bottom - top, right - left) > _SMALL * max(raster.shape):
         return raster
     scale = view[2] / raster.shape[1]
     margin = 0.02 * max(bottom - top, right - left)

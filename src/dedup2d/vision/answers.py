@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from dedup2d.engine.candidates import Candidate
-from dedup2d.engine.extract import Difference, Likeness
+from dedup2d.engine.extract import Difference
 from dedup2d.engine.judge import judge
 from dedup2d.engine.records import SheetRecord
 from dedup2d.engine.verify import Evidence
@@ -21,7 +21,6 @@ __all__ = [
     "bounded",
     "comparison",
     "counted",
-    "likeness",
     "read_warnings",
     "since",
     "unsearched_warnings",
@@ -79,11 +78,6 @@ def comparison(
     )
 
 
-def likeness(sheet: SheetRecord) -> Likeness:
-    """Return what a child needs of a sheet."""
-    return Likeness(sheet.fingerprint, sheet.ink)
-
-
 def read_warnings(sheets: Sequence[SheetRecord]) -> list[str]:
     """Return what reading warned of and what is blank, with the page where there are several."""
     several = len(sheets) > 1
@@ -93,7 +87,7 @@ def read_warnings(sheets: Sequence[SheetRecord]) -> list[str]:
 
 
 def _warnings(sheet: SheetRecord) -> tuple[str, ...]:
-    blank = QuerySheet.of(sheet.page, likeness(sheet)).blank
+    blank = QuerySheet.of(sheet.page, sheet.likeness).blank
     return (*sheet.warnings, BLANK) if blank else sheet.warnings
 
 

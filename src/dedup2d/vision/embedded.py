@@ -17,10 +17,11 @@ from typing import Self
 
 import anyio
 import anyio.to_thread
+from attrs import evolve
 
 from dedup2d.children import Children
 from dedup2d.engine.catalogue import Catalogue
-from dedup2d.engine.extract import Likeness, compare_likenesses, extract, refingerprint
+from dedup2d.engine.extract import compare_likenesses, extract, refingerprint
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION
 from dedup2d.engine.records import FileRecord, KnownFile, SheetRecord, StoredSheet
 from dedup2d.errors import (
@@ -52,7 +53,6 @@ from dedup2d.vision.answers import (
     bounded,
     comparison,
     counted,
-    likeness,
     read_warnings,
     since,
     unsearched_warnings,
@@ -139,7 +139,7 @@ class EmbeddedVision:
             progress("reading")
         records = await self._read(file)
         read_ms = since(started)
-        sheets = [QuerySheet.of(one.page, likeness(one)) for one in records[:MAX_PAGES]]
+        sheets = [QuerySheet.of(one.page, one.likeness) for one in records[:MAX_PAGES]]
         async with self._indexes.use(tenant_id) as index:
             found = None
             if index is not None:
@@ -279,8 +279,8 @@ class EmbeddedVision:
         (other,) = await self._read(b, first=1)
         found = await self._children.call(
             compare_likenesses,
-            likeness(query),
-            likeness(other),
+            query.likeness,
+            other.likeness,
             seconds=self._limits.max_seconds,
             name=a.name,
         )
@@ -331,7 +331,7 @@ class EmbeddedVision:
     async def _query_of(self, stored: StoredSheet) -> QuerySheet:
         """Make a query of a stored drawing, also if another version made its fingerprint."""
         try:
-            return QuerySheet.of(stored.drawing.page, Likeness(stored.fingerprint, stored.ink))
+            return QuerySheet.of(stored.drawing.page, stored.likeness)
         except ValueError:
             (data,) = await self._children.call(
                 refingerprint,
@@ -343,7 +343,7 @@ class EmbeddedVision:
             raise UnreadableDrawingError(
                 stored.drawing.file_name, "its stored picture is damaged: index the file again"
             )
-        return QuerySheet.of(stored.drawing.page, Likeness(data, stored.ink))
+        return QuerySheet.of(stored.drawing.page, evolve(stored.likeness, fingerprint=data))
 
     @asynccontextmanager
     async def _existing(self, tenant_id: str, drawing_id: str) -> AsyncIterator[Index]:

@@ -14,9 +14,10 @@ from attrs import evolve, field, frozen
 
 from dedup2d.children import Children
 from dedup2d.engine.candidates import Candidate
-from dedup2d.engine.extract import Likeness, Overlay, differences, verify_batch
+from dedup2d.engine.extract import Overlay, differences, verify_batch
 from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.judge import Judgement, judge
+from dedup2d.engine.records import Likeness
 from dedup2d.engine.verify import Evidence
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.protocols import Progress
@@ -214,7 +215,7 @@ class Search:
 
     async def _verify_batch(self, sheet: QuerySheet, keys: list[int]) -> dict[int, Evidence]:
         stored = await anyio.to_thread.run_sync(self._index.catalogue.sheets, keys)
-        others = tuple(Likeness(one.fingerprint, one.ink) for one in stored)
+        others = tuple(one.likeness for one in stored)
         try:
             found = await self._call(verify_batch, sheet.likeness, others)
         except UnreadableDrawingError as error:
