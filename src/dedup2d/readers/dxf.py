@@ -206,5 +206,10 @@ def _pixels(points: NDArray[np.float64], frame: Frame) -> NDArray[np.float32]:
 def _text(text: RawText, frame: Frame) -> Text:
     ((x, y),) = frame.pixels(np.array([(text.left, text.bottom)]))
     return Text(
-        text=text.text, x=float(x), y=float(y), height=text.height * frame.scale, rotation=text.rotation
+        text=text.text,
+        x=float(x),
+        y=float(y),
+        height=text.height * frame.scale,
+        rotation=text.rotation,
+        width=text.width * frame.scale,
     )

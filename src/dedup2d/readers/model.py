@@ -66,7 +66,7 @@ class Entity:
 @frozen(kw_only=True)
 class Text:
     """
-    One line of text.
+    A line of text, or a word of it.
 
     Args:
         text: its characters.
@@ -74,6 +74,7 @@ class Text:
         y: the same, downwards.
         height: of a capital letter, pixels.
         rotation: degrees counter-clockwise.
+        width: along the baseline, pixels.
     """
 
     text: str
@@ -81,6 +82,7 @@ class Text:
     y: float
     height: float
     rotation: float = 0.0
+    width: float = 0.0
 
 
 @frozen(kw_only=True, eq=False)

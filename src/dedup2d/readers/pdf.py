@@ -5,7 +5,9 @@ PDF with PDFium: each page rendered straight at the size that is wanted.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import pypdfium2
@@ -14,10 +16,12 @@ import pypdfium2.raw as pdfium
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.readers.grey import Grey, ink_grey
 from dedup2d.readers.model import Sheet, Source, Text
+from dedup2d.readers.pdf_paths import Matrix, paths, to_pixels
 
 __all__ = ["sheets"]
 
 _MAX_TEXTS, _MAX_CHARACTERS = 20_000, 500_000
+_WORD = re.compile(r"[^\s\x00-\x1f\ufffe\uffff]+")
 _POINT_MM = 25.4 / 72
 
 
@@ -56,12 +60,14 @@ def _sheet(document: pypdfium2.PdfDocument, index: int, source: Source) -> Sheet
         if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
             raise UnreadableDrawingError(source.name, f"page {index + 1} of the PDF has no size")
         scale = source.limits.raster_side / max(width, height)
+        place = to_pixels(page, width * scale, height * scale)
         return Sheet(
             page=index + 1,
             name=_label(document, index),
             format="pdf",
             raster=_render(page, width * scale, height * scale),
-            texts=tuple(_texts(page, scale)),
+            entities=paths(page, place),
+            texts=tuple(_texts(page, place)),
             units_per_pixel=_POINT_MM / scale,
             mm_per_pixel=_POINT_MM / scale,
         )
@@ -88,26 +94,45 @@ def _render(page: pypdfium2.PdfPage, width: float, height: float) -> Grey:
         bitmap.close()
 
 
-def _texts(page: pypdfium2.PdfPage, scale: float) -> Iterator[Text]:
+def _texts(page: pypdfium2.PdfPage, place: Matrix) -> Iterator[Text]:
     """
-    Texts by line. PDF has y upwards from the bottom of the page.
+    Texts by word.
 
-    Only the boxes of each line's first and last character are asked for: one call for each of
-    the tens of thousands of characters of a circuit diagram would take longer than drawing it.
+    Only the first and last character of each are asked for their places: one call for each of the
+    tens of thousands of characters of a circuit diagram would take longer than drawing it.
     """
-    height = page.get_height()
     textpage = page.get_textpage()
     try:
-        start = 0
-        lines = textpage.get_text_range(0, min(textpage.count_chars(), _MAX_CHARACTERS)).split("\r\n")
-        for line in lines[:_MAX_TEXTS]:
-            if text := line.strip():
-                left, bottom, _, top = textpage.get_charbox(start + line.index(text[0]))
-                yield Text(
-                    text=text, x=left * scale, y=(height - bottom) * scale, height=(top - bottom) * scale
-                )
-            start += len(line) + 2
+        whole = textpage.get_text_range(0, min(textpage.count_chars(), _MAX_CHARACTERS))
+        for word in islice(_WORD.finditer(whole), _MAX_TEXTS):
+            yield _word(textpage, word, place)
     except (pypdfium2.PdfiumError, UnicodeDecodeError):
         return  # the picture is what counts
     finally:
         textpage.close()
+
+
+def _word(textpage: pypdfium2.PdfTextPage, word: re.Match[str], place: Matrix) -> Text:
+    """A word by the boxes of its first and last character, along the way that it is turned."""
+    turn = pdfium.FPDFText_GetCharAngle(textpage, word.start())  # clockwise
+    a, b, c, d, e, f = place
+    corners = []
+    for left, bottom, right, top in (
+        textpage.get_charbox(word.start()),
+        textpage.get_charbox(word.end() - 1),
+    ):
+        for x, y in ((left, bottom), (right, bottom), (right, top), (left, top)):
+            corners.append((a * x + c * y + e, b * x + d * y + f))
+    angle = -turn + math.atan2(-b, a)
+    along, up = (math.cos(angle), -math.sin(angle)), (-math.sin(angle), -math.cos(angle))
+    ways = [x * along[0] + y * along[1] for x, y in corners]
+    rises = [x * up[0] + y * up[1] for x, y in corners]
+    way, rise = min(ways), min(rises)
+    return Text(
+        text=word[0],
+        x=way * along[0] + rise * up[0],
+        y=way * along[1] + rise * up[1],
+        height=max(rises) - rise,
+        rotation=math.degrees(angle),
+        width=max(ways) - way,
+    )

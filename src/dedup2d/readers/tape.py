@@ -44,11 +44,12 @@ _QUIET = {"VIEWPORT", "ATTDEF", "DGNUNDERLAY", "ACAD_PROXY_ENTITY"}
 
 @frozen
 class RawText:
-    """A text as drawn: box in drawing units, and its turn in degrees."""
+    """A text as drawn: where its box starts, its size along its turn (degrees), in drawing units."""
 
     text: str
     left: float
     bottom: float
+    width: float
     height: float
     rotation: float
 
@@ -126,9 +127,12 @@ class Tape(BackendInterface):
             return
         text, rotation = self.writing
         self.writing = None
-        points = np.concatenate(list(outlines))
-        (left, bottom), (_, top) = points.min(axis=0), points.max(axis=0)
-        self.texts.append(RawText(text, float(left), float(bottom), float(top - bottom), rotation))
+        turn = math.radians(rotation)
+        axes = np.array([(math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn))])
+        points = np.concatenate(list(outlines)) @ axes.T
+        low, high = points.min(axis=0), points.max(axis=0)
+        (left, bottom), (width, height) = low @ axes, high - low
+        self.texts.append(RawText(text, float(left), float(bottom), float(width), float(height), rotation))
 
     def _count(self, pieces: int) -> None:
         self._pieces += pieces
