@@ -23,7 +23,7 @@ from dedup2d.engine.features import mirrored_codes
 from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.phash import POSES, pose_hashes
 from dedup2d.engine.postings import Postings
-from dedup2d.engine.votes import agreement
+from dedup2d.engine.votes import Agreement, agreement
 
 __all__ = ["Candidate", "Candidates"]
 
@@ -36,7 +36,9 @@ class Candidate:
     A drawing that may match, with the scores (0..1) that brought it here.
 
     `mirrored` and `turns` (quarter turns counter-clockwise) are the pose of L1 that brings the
-    query onto it. `votes`: how many of the query's features agree on one placement.
+    query onto it. `votes`: how many of the query's features agree on one placement. `placement`: that
+    placement, the similarity (9 numbers, row by row) from the query's ink pixels to the match's. `rarest`:
+    how many drawings have the rarest feature that agrees, and where (x, y) on the query's ink it is.
     """
 
     key: int
@@ -45,6 +47,8 @@ class Candidate:
     mirrored: bool = False
     turns: int = 0
     votes: int = 0
+    placement: tuple[float, ...] | None = None
+    rarest: tuple[int, float, float] | None = None
 
     @property
     def score(self) -> float:
@@ -113,21 +117,32 @@ class Candidates:
         if not self._slots:
             return []
         l1, poses = self._hash_scores(fingerprint)
-        l2, votes = self._feature_scores(fingerprint)
+        l2, agreed = self._feature_scores(fingerprint)
         alive = np.array(self._keys) >= 0
         named = np.flatnonzero(alive & ((l1 > 0) | (l2 > 0)))
         found = [
-            Candidate(
-                key=self._keys[slot],
-                l1=float(l1[slot]),
-                l2=float(l2[slot]),
-                mirrored=POSES[poses[slot]][0],
-                turns=POSES[poses[slot]][1],
-                votes=int(votes[slot]),
-            )
-            for slot in named.tolist()
+            self._candidate(slot, l1, l2, POSES[poses[slot]], agreed.get(slot)) for slot in named.tolist()
         ]
         return sorted(found, key=lambda one: (-one.score, one.key))[:limit]
+
+    def _candidate(
+        self,
+        slot: int,
+        l1: npt.NDArray[np.float32],
+        l2: npt.NDArray[np.float32],
+        pose: tuple[bool, int],
+        agreed: Agreement | None,
+    ) -> Candidate:
+        return Candidate(
+            key=self._keys[slot],
+            l1=float(l1[slot]),
+            l2=float(l2[slot]),
+            mirrored=pose[0],
+            turns=pose[1],
+            votes=agreed.count if agreed else 0,
+            placement=agreed.placement if agreed else None,
+            rarest=agreed.rarest if agreed else None,
+        )
 
     def _hash_scores(self, query: Fingerprint) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
         """L1 score and pose of each slot."""
@@ -140,19 +155,20 @@ class Candidates:
         says = np.minimum(self._says[:count], np.float32(query.information))
         return np.clip(1 - nearest / _FARTHEST, 0, 1) * says, best
 
-    def _feature_scores(self, query: Fingerprint) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-        """L2 score and votes of each slot, the better of straight and mirrored."""
-        count, drawings = len(self._keys), len(self._slots)
-        features = query.features
-        score, votes = np.zeros(count), np.zeros(count, np.intp)
+    def _feature_scores(self, query: Fingerprint) -> tuple[npt.NDArray[np.float32], dict[int, Agreement]]:
+        """L2 score of each slot, and what agrees; the better of straight and mirrored."""
+        drawings, features = len(self._slots), query.features
+        best: dict[int, Agreement] = {}
         for mirrored in (False, True):
             codes = mirrored_codes(features.codes) if mirrored else features.codes
             hits = self._postings.near(np.ascontiguousarray(codes))
-            for slot, weight, agreed in agreement(hits, features, self._sides, drawings, mirrored=mirrored):
-                if weight > score[slot]:
-                    score[slot], votes[slot] = weight, agreed
+            for one in agreement(hits, features, self._sides, drawings, mirrored=mirrored):
+                if one.slot not in best or one.weight > best[one.slot].weight:
+                    best[one.slot] = one
+        weight = np.zeros(len(self._keys))
+        weight[list(best)] = [one.weight for one in best.values()]
         # one agreeing feature is chance; a dozen rare ones are a match
-        return (1 - np.exp(-np.maximum(score - 1, 0) / 8)).astype(np.float32), votes
+        return (1 - np.exp(-np.maximum(weight - 1, 0) / 8)).astype(np.float32), best
 
     def _grow(self) -> None:
         size = 2 * len(self._says)

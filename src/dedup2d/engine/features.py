@@ -1,38 +1,41 @@
 """
 L2: local features that survive turning, scaling, cropping and other surroundings.
 
-SIFT keypoints (Lowe, "Distinctive image features from scale-invariant keypoints", 2004) on an
-ink picture of normalised size, spread over sheet and scales, with descriptors binarised by random
-projections (Charikar, "Similarity estimation techniques from rounding algorithms", 2002). The
-projections come in mirrored pairs: the code of the mirrored feature is the same code with
-its halves exchanged, so that mirrored copies are found without a second picture.
+Keypoints at all sizes of an ink picture (see `keypoints`), described by bits (see `describe`). Most of them
+are chosen for the sheet as a whole, the others for each view by itself: a view is found however small it
+stands on another sheet, because there the same of its keypoints are chosen.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from functools import cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from dedup2d.engine.clean import Picture
+from dedup2d.engine.clean import Picture, ink_box
+from dedup2d.engine.describe import CODE_BYTES, codes, directions
+from dedup2d.engine.keypoints import Floats, Keypoints, Pyramid
+from dedup2d.engine.layout import Box, Layout
 
 __all__ = ["CODE_BYTES", "MAX_FEATURES", "Features", "extract_features", "mirrored_codes"]
 
-CODE_BYTES = 32
 MAX_FEATURES = 400
 
-_SIDE = 720  # long side that features are taken at; OpenCV doubles it for its finest octave
-_GRID = 12  # cells along the long side that keypoints are spread over
+_POINTS = 340  # keypoints at most; some have several directions, and each is a feature
+_OF_VIEWS = 120  # of these, chosen for the views by themselves
+_SIDE = 720  # long side that the inked part of the sheet is brought to
+_CROWD = 10.0  # sigmas: side of a cell in which each further keypoint counts for less
+_NEXT = 0.7  # than the one before
+_COARSER = 1.15  # an octave coarser counts for more: there are fewer, and they are no letters
+_TEXT = 0.35  # what a keypoint in tables, notes or the frame's margin counts for
+_FINEST_OF_VIEW, _COARSEST_OF_VIEW = 1 / 80, 1 / 8  # sigma over the view's side
 
 
 @frozen(eq=False)
 class Features:
     """
-    Keypoints of one sheet, strongest first; arrays of one length N <= `MAX_FEATURES`.
+    Features of one sheet; arrays of one length N <= `MAX_FEATURES`.
 
     `places` float32 (N, 2): x, y in pixels of the ink picture. `angles` float32: radians, from the x
     axis towards the y axis (down). `sizes` float32: diameter in the same pixels. `codes` uint8 (N, 32).
@@ -47,22 +50,21 @@ class Features:
         return len(self.places)
 
 
-def extract_features(ink: Picture) -> Features:
-    """Features of an ink picture; none where it has no ink. About 150 ms on one core."""
-    scale = min(1.0, _SIDE / max(ink.shape))
-    picture = _normalised(ink, scale)
-    sift = cv2.SIFT.create(nfeatures=0, contrastThreshold=0.02, edgeThreshold=15)
-    chosen = _spread(sift.detect(picture, None), picture.shape)
-    if not chosen:
+def extract_features(ink: Picture, layout: Layout) -> Features:
+    """Features of an ink picture with its layout; none where it has no ink. About 40 ms on one core."""
+    picture, scale, corner = _normalised(ink)
+    pyramid = Pyramid(picture)
+    points = _chosen(pyramid.keypoints(), layout, scale, corner)
+    if not len(points):
         return _empty()
-    found, descriptors = sift.compute(picture, chosen)
-    raw = np.array([(*point.pt, point.angle, point.size) for point in found], np.float32)
+    owner, angles = directions(pyramid, points)
+    owner, angles = owner[:MAX_FEATURES], angles[:MAX_FEATURES]
+    seen = points.taken(owner)
     return Features(
-        # OpenCV's doubled octave shifts keypoints by a quarter of a pixel
-        places=((raw[:, :2] + 0.25) / scale - 0.5).astype(np.float32),
-        angles=np.deg2rad(raw[:, 2]).astype(np.float32),
-        sizes=(raw[:, 3] / scale).astype(np.float32),
-        codes=_binarised(np.asarray(descriptors, np.float32)),
+        places=_on_ink(seen.places, scale, corner),
+        angles=angles,
+        sizes=(2 * seen.sigmas / scale).astype(np.float32),
+        codes=codes(pyramid, seen, angles),
     )
 
 
@@ -77,68 +79,75 @@ def _empty() -> Features:
     return Features(np.empty((0, 2), np.float32), none, none, np.empty((0, CODE_BYTES), np.uint8))
 
 
-def _normalised(ink: Picture, scale: float) -> Picture:
-    """Small grey picture in which thin lines keep their weight whatever they were drawn with."""
-    reach = max(1, round(0.5 / scale))
-    wide = cv2.dilate(ink, np.ones((2 * reach - 1, 2 * reach - 1), np.uint8)) if reach > 1 else ink
-    size = (max(8, round(ink.shape[1] * scale)), max(8, round(ink.shape[0] * scale)))
-    small = cv2.resize(wide, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.uint8)
+def _normalised(ink: Picture) -> tuple[Floats, float, tuple[int, int]]:
+    """Small picture of the inked part, its scale, and its corner on the ink picture."""
+    left, top, width, height = ink_box(ink)
+    rim = max(8, max(width, height) // 32)
+    left, right = max(0, left - rim), left + width + rim
+    top, bottom = max(0, top - rim), top + height + rim
+    part = ink[top:bottom, left:right]
+    scale = min(1.0, _SIDE / max(part.shape))
+    size = (max(8, round(part.shape[1] * scale)), max(8, round(part.shape[0] * scale)))
+    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    # a line three pixels wide stays as dark as it was
+    small *= np.float32(1 / (255 * min(1.0, 3 * scale)))
+    return np.asarray(np.minimum(small, 1), np.float32), scale, (left, top)
 
 
-def _spread(points: Sequence[cv2.KeyPoint], shape: tuple[int, ...]) -> list[cv2.KeyPoint]:
-    """The best `MAX_FEATURES`, taken in turn from the cells of a grid and from three size classes."""
-    if not points:
-        return []
-    cell = max(shape) / _GRID
-    raw = np.array([(*point.pt, point.response, point.size, point.angle) for point in points], np.float32)
-    kind = np.digitize(raw[:, 3], (5.0, 12.0))
-    bucket = (raw[:, 0] // cell).astype(int) + 64 * (raw[:, 1] // cell).astype(int) + 4096 * kind
-    order = np.lexsort((raw[:, 4], raw[:, 1], raw[:, 0], -raw[:, 2], bucket))
+def _on_ink(places: Floats, scale: float, corner: tuple[int, int]) -> Floats:
+    return ((places + 0.5) / scale - 0.5 + corner).astype(np.float32)
+
+
+def _chosen(points: Keypoints, layout: Layout, scale: float, corner: tuple[int, int]) -> Keypoints:
+    """At most `_POINTS` of the keypoints, spread over sheet, views and sizes."""
+    worth = points.responses * np.float32(_COARSER) ** (points.levels // 3)
+    places = _on_ink(points.places, scale, corner)
+    worth = worth * np.where(_beside_views(places, layout), np.float32(_TEXT), 1)
+    cell = points.sigmas * np.float32(_CROWD)
+    order = _by_worth(points, points.places / cell[:, None], worth)
+    of_views = _of_views(points, layout, places, worth, scale)
+    first = np.concatenate([of_views, order])
+    _, unique = np.unique(first, return_index=True)
+    return points.taken(first[np.sort(unique)][:_POINTS])
+
+
+def _of_views(
+    points: Keypoints, layout: Layout, places: Floats, worth: Floats, scale: float
+) -> npt.NDArray[np.intp]:
+    """The best keypoints of each view, whose sizes are measured by the view's."""
+    picks = [np.empty(0, np.intp)]
+    for view in layout.views:
+        side = max(view[2:]) * scale
+        fitting = (points.sigmas >= _FINEST_OF_VIEW * side) & (points.sigmas <= _COARSEST_OF_VIEW * side)
+        own = np.flatnonzero(_in_box(places, view) & fitting)
+        cells = (places[own] - view[:2]) * np.float32(scale / _CROWD) / points.sigmas[own, None]
+        order = _by_worth(points.taken(own), cells, worth[own])
+        picks.append(own[order[: _OF_VIEWS // len(layout.views)]])
+    return np.concatenate(picks)
+
+
+def _by_worth(points: Keypoints, cells: Floats, worth: Floats) -> npt.NDArray[np.intp]:
+    """Numbers of the keypoints, best first; in one cell of one level each further one counts for less."""
+    column, row = np.floor(cells).astype(np.int64).T
+    bucket = (points.levels * 4096 + column) * 4096 + row
+    order = np.lexsort((points.places[:, 1], points.places[:, 0], -worth, bucket))
     sorted_bucket = bucket[order]
-    first = np.searchsorted(sorted_bucket, sorted_bucket)
-    place = np.arange(len(order)) - first  # rank inside its bucket
-    # one more rank costs as much as half the response; large shapes say more than text
-    worth = raw[order, 2] * np.array([0.7, 1.0, 1.4])[kind[order]] * 0.75**place
-    best = order[np.argsort(-worth, kind="stable")[:MAX_FEATURES]]
-    return [points[i] for i in best]
+    rank = np.arange(len(order)) - np.searchsorted(sorted_bucket, sorted_bucket)
+    return order[np.argsort(-(worth[order] * _NEXT**rank), kind="stable")]
 
 
-# Mean of rooted descriptors over drawings of many kinds, in thousandths: rows 0 and 1 of the four, by
-# column and orientation. Rows 2 and 3 are their mirror images. Without it most bits would hardly vary.
-_MEAN_ROWS = (
-    (
-        (73, 40, 32, 27, 40, 27, 30, 41),
-        (122, 59, 37, 33, 53, 46, 63, 86),
-        (86, 44, 36, 50, 94, 75, 80, 75),
-        (46, 29, 32, 42, 79, 59, 60, 45),
-    ),
-    (
-        (109, 45, 33, 31, 48, 29, 26, 52),
-        (180, 82, 44, 46, 70, 62, 72, 123),
-        (124, 67, 49, 73, 132, 111, 92, 95),
-        (60, 38, 42, 58, 110, 77, 64, 51),
-    ),
-)
+def _beside_views(places: Floats, layout: Layout) -> npt.NDArray[np.bool_]:
+    """Which places lie in a table, in notes, or on or outside of the frame."""
+    beside = np.zeros(len(places), np.bool_)
+    if layout.frame is not None:
+        beside |= ~_in_box(places, layout.frame)
+    for box in (layout.title_block, layout.revision_table, *layout.notes):
+        if box is not None:
+            beside |= _in_box(places, box)
+    return beside
 
 
-@cache
-def _mean() -> npt.NDArray[np.float32]:
-    upper = np.array(_MEAN_ROWS, np.float32) / 1000
-    lower = upper[::-1][:, :, -np.arange(8) % 8]
-    return np.concatenate([upper, lower]).reshape(128)
-
-
-@cache
-def _projections() -> npt.NDArray[np.float32]:
-    """Projections (256, 128) in mirrored pairs."""
-    rows, columns, orients = np.unravel_index(np.arange(128), (4, 4, 8))
-    mirror = np.ravel_multi_index((3 - rows, columns, -orients % 8), (4, 4, 8))
-    half = np.random.default_rng(20240607).standard_normal((128, 128)).astype(np.float32)
-    return np.concatenate([half, half[:, mirror]])
-
-
-def _binarised(descriptors: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    # the root makes Euclidean distance a Hellinger one (Arandjelovic and Zisserman, 2012)
-    rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6))
-    return np.packbits((rooted - _mean()) @ _projections().T > 0, axis=1)
+def _in_box(places: Floats, box: Box) -> npt.NDArray[np.bool_]:
+    x, y, width, height = box
+    inside = (places >= (x, y)) & (places <= (x + width, y + height))
+    return np.asarray(inside.all(axis=1), np.bool_)
