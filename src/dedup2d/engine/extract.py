@@ -12,18 +12,22 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, frozen
 
 from dedup2d.engine.candidates import Candidate, Candidates
-from dedup2d.engine.clean import decode_ink
+from dedup2d.engine.clean import Picture, decode_ink
 from dedup2d.engine.diff import diff
+from dedup2d.engine.entities import compare_entities
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION, Fingerprint, fingerprint, fingerprint_ink
+from dedup2d.engine.layout import Box
+from dedup2d.engine.masks import ignored_boxes
 from dedup2d.engine.prepared import Prepared
 from dedup2d.engine.records import Likeness, SheetRecord
+from dedup2d.engine.shapes import Shapes, shapes_of
 from dedup2d.engine.verify import Evidence, verify_prepared
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.readers import ReadLimits, Sheet, iterate
-from dedup2d.types import DiffRegion
+from dedup2d.types import Area, DiffRegion
 
 __all__ = [
     "Difference",
@@ -35,18 +39,28 @@ __all__ = [
     "verify_batch",
 ]
 
+Ignored = tuple[Area | str, ...]
+"""As in `dedup2d.types.SearchParams`."""
+
 Difference = tuple[bytes, tuple[DiffRegion, ...]]
 """A PNG picture and the regions in it."""
 
 _UNMOVED = np.eye(3)
+_TOLERANCE = 2.0  # pixels, of sheets that were not verified
+_LIKE = 0.5  # of the ink: sheets that agree less are no candidates for a closer look
 
 
 @frozen
 class Overlay:
-    """An ink picture, and how the query lies on it; see `Evidence`. No evidence: it lies as it is."""
+    """
+    A sheet, and how the query lies on it; see `Evidence`. No evidence: it lies as it is.
 
-    ink: bytes = field(repr=False)
+    `side` is the long side in pixels of the raster that its millimetres per pixel are of.
+    """
+
+    sheet: Likeness
     evidence: Evidence | None
+    side: int
 
 
 def extract(path: str, name: str, limits: ReadLimits, first: int | None = None) -> tuple[SheetRecord, ...]:
@@ -79,6 +93,7 @@ def _record(sheet: Sheet, name: str) -> SheetRecord:
         ink=ink,
         warnings=sheet.warnings,
         mm_per_pixel=sheet.mm_per_pixel,
+        shapes=shapes_of(sheet).to_bytes() if sheet.entities or sheet.texts else b"",
     )
 
 
@@ -94,45 +109,87 @@ def _refingerprint(ink: bytes) -> bytes | None:
         return None
 
 
-def verify_batch(query: Likeness, others: tuple[Likeness, ...]) -> tuple[Evidence | None, ...]:
+def verify_batch(
+    query: Likeness, others: tuple[Likeness, ...], ignore: Ignored = ()
+) -> tuple[Evidence | None, ...]:
     """Verify *query* against *others*; None where there is no ink or the stored data are damaged."""
-    prepared = _prepared(query)
-    return tuple(_verified(prepared, other) for other in others)
+    prepared, shapes = _prepared(query), _shapes(query)
+    masks = _masks(prepared.fingerprint, prepared.ink, ignore)
+    return tuple(_verified(prepared, shapes, other, masks) for other in others)
+
+
+def _masks(fingerprint: Fingerprint, ink: Picture, ignore: Ignored) -> tuple[Box, ...]:
+    return ignored_boxes(ignore, (ink.shape[1], ink.shape[0]), fingerprint.layout)
 
 
 def _prepared(sheet: Likeness) -> Prepared:
     return Prepared(Fingerprint.from_bytes(sheet.fingerprint), decode_ink(sheet.ink))
 
 
-def _verified(query: Prepared, other: Likeness) -> Evidence | None:
+def _shapes(sheet: Likeness) -> Shapes | None:
+    """Vector primitives; None where the sheet has none that can be read."""
     try:
-        return verify_prepared(query, _prepared(other))
-    except (ValueError, cv2.error):
+        return Shapes.from_bytes(sheet.shapes) if sheet.shapes else None
+    except ValueError:
         return None
 
 
-def differences(query_ink: bytes, others: tuple[Overlay, ...]) -> tuple[Difference | None, ...]:
+def _verified(
+    query: Prepared, shapes: Shapes | None, other: Likeness, masks: tuple[Box, ...]
+) -> Evidence | None:
+    try:
+        evidence = verify_prepared(query, _prepared(other), ignore=masks)
+    except (ValueError, cv2.error):
+        return None
+    if evidence is None or min(evidence.query.agreed, evidence.other.agreed) < _LIKE:
+        return evidence
+    return _with_entities(evidence, shapes, _shapes(other) if shapes else None)
+
+
+def _with_entities(evidence: Evidence, query: Shapes | None, other: Shapes | None) -> Evidence:
+    """The evidence with how the sheets agree as vectors, where both are known as such."""
+    if query is None or other is None:
+        return evidence
+    return evolve(evidence, entities=compare_entities(query, other, evidence.placement))
+
+
+def differences(
+    query: Likeness, others: tuple[Overlay, ...], ignore: Ignored = ()
+) -> tuple[Difference | None, ...]:
     """Return what the query changed against each of *others*, None where stored data are damaged."""
-    return tuple(_difference(query_ink, other) for other in others)
+    return tuple(_difference(query, other, ignore) for other in others)
 
 
-def _difference(query_ink: bytes, other: Overlay) -> Difference | None:
+def _difference(query: Likeness, other: Overlay, ignore: Ignored) -> Difference | None:
+    evidence = other.evidence
     try:
-        own, its = decode_ink(query_ink), decode_ink(other.ink)
-        if other.evidence is None:
-            return diff(own, its, _UNMOVED)
-        return diff(own, its, other.evidence.placement, tolerance=other.evidence.tolerance)
+        own, its = decode_ink(query.ink), decode_ink(other.sheet.ink)
+        prints = Fingerprint.from_bytes(query.fingerprint), Fingerprint.from_bytes(other.sheet.fingerprint)
+        return diff(
+            own,
+            its,
+            _UNMOVED if evidence is None else evidence.placement,
+            tolerance=_TOLERANCE if evidence is None else evidence.tolerance,
+            ignore=_masks(prints[0], own, ignore),
+            layouts=(prints[0].layout, prints[1].layout),
+            mm_per_pixel=_mm_per_ink_pixel(other, its),
+        )
     except (ValueError, cv2.error):
         return None
+
+
+def _mm_per_ink_pixel(other: Overlay, ink: Picture) -> float | None:
+    raster = other.sheet.mm_per_pixel
+    return None if raster is None else raster * other.side / max(ink.shape)
 
 
 def compare_likenesses(
-    query: Likeness, other: Likeness
+    query: Likeness, other: Likeness, side: int, ignore: Ignored = ()
 ) -> tuple[Candidate, Evidence | None, Difference | None]:
-    """Run every level on one pair; the difference is seen from *other*."""
+    """Run every level on one pair; the difference is seen from *other*, read from a raster *side* long."""
     finder = Candidates()
     finder.add(0, Fingerprint.from_bytes(other.fingerprint))
     found = finder.query(Fingerprint.from_bytes(query.fingerprint), limit=1)
-    evidence = _verified(_prepared(query), other)
-    difference = _difference(query.ink, Overlay(other.ink, evidence)) if evidence else None
+    (evidence,) = verify_batch(query, (other,), ignore)
+    difference = _difference(query, Overlay(other, evidence, side), ignore) if evidence else None
     return (found[0] if found else Candidate(key=0)), evidence, difference

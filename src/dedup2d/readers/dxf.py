@@ -34,6 +34,8 @@ from dedup2d.readers.tape import RawText, Tape, record, too_many_entities
 __all__ = ["sheets"]
 
 _SAMPLE = 5000
+_HATCHES = {"HATCH", "MPOLYGON"}
+_MOST_HATCH_LINES = 5000
 _INCH_MM = 25.4
 _LEAST_MM, _MOST_MM = 1e-6, 1e6
 _POINTS = ("insert", "start", "center", "end", "location", "defpoint")
@@ -184,13 +186,16 @@ def _header_size(document: Drawing) -> float:
 
 
 def _entities(layers: Iterable[Layer], frame: Frame) -> Iterator[Entity]:
-    """Line work in pixels; the lines of hatch patterns and the outlines of letters are not among it."""
+    """Line work in pixels; the outlines of letters and the lines of dense hatches are not among it."""
+    left = _MOST_HATCH_LINES
     for layer in layers:
         for stroke in layer.strokes:
-            if stroke.points.ndim == 2 or stroke.kind not in {"HATCH", "MPOLYGON"}:
-                yield Entity(
-                    kind=stroke.kind, layer=stroke.layer, points=_pixels(stroke.points.reshape(-1, 2), frame)
-                )
+            points = _pixels(stroke.points.reshape(-1, 2), frame)
+            if stroke.points.ndim == 2 or stroke.kind not in _HATCHES:
+                yield Entity(kind=stroke.kind, layer=stroke.layer, points=points)
+            elif (left := left - len(stroke.points)) >= 0:
+                for piece in points.reshape(-1, 2, 2):
+                    yield Entity(kind=stroke.kind, layer=stroke.layer, points=piece)
         for fill in layer.fills:
             if fill.kind not in {"TEXT", "MTEXT", "ATTRIB"}:
                 for outline in fill.outlines:

@@ -105,21 +105,33 @@ def _texts(page: pypdfium2.PdfPage, place: Matrix) -> Iterator[Text]:
     try:
         whole = textpage.get_text_range(0, min(textpage.count_chars(), _MAX_CHARACTERS))
         for word in islice(_WORD.finditer(whole), _MAX_TEXTS):
-            yield _word(textpage, word, place)
+            # the text leaves out some characters of the page
+            first, last = (
+                pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, index)
+                for index in (word.start(), word.end() - 1)
+            )
+            if first >= 0 and last >= 0 and _is_visible(textpage, first):
+                yield _word(textpage, word[0], first, last, place)
     except (pypdfium2.PdfiumError, UnicodeDecodeError):
         return  # the picture is what counts
     finally:
         textpage.close()
 
 
-def _word(textpage: pypdfium2.PdfTextPage, word: re.Match[str], place: Matrix) -> Text:
+def _is_visible(textpage: pypdfium2.PdfTextPage, index: int) -> bool:
+    """Text that is not drawn lies over scans and over letters drawn as lines; what is drawn counts."""
+    item = pdfium.FPDFText_GetTextObject(textpage, index)
+    return not item or pdfium.FPDFTextObj_GetTextRenderMode(item) != pdfium.FPDF_TEXTRENDERMODE_INVISIBLE
+
+
+def _word(textpage: pypdfium2.PdfTextPage, text: str, first: int, last: int, place: Matrix) -> Text:
     """A word by the boxes of its first and last character, along the way that it is turned."""
-    turn = pdfium.FPDFText_GetCharAngle(textpage, word.start())  # clockwise
+    turn = pdfium.FPDFText_GetCharAngle(textpage, first)  # clockwise
     a, b, c, d, e, f = place
     corners = []
     for left, bottom, right, top in (
-        textpage.get_charbox(word.start()),
-        textpage.get_charbox(word.end() - 1),
+        textpage.get_charbox(first),
+        textpage.get_charbox(last),
     ):
         for x, y in ((left, bottom), (right, bottom), (right, top), (left, top)):
             corners.append((a * x + c * y + e, b * x + d * y + f))
@@ -129,7 +141,7 @@ def _word(textpage: pypdfium2.PdfTextPage, word: re.Match[str], place: Matrix) -
     rises = [x * up[0] + y * up[1] for x, y in corners]
     way, rise = min(ways), min(rises)
     return Text(
-        text=word[0],
+        text=text,
         x=way * along[0] + rise * up[0],
         y=way * along[1] + rise * up[1],
         height=max(rises) - rise,
