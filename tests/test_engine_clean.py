@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dedup2d.engine.clean import INK_SIDE, clean, decode_ink, encode_ink, ink_box
+from dedup2d.engine.clean import INK_SIDE, clean, decode_ink, encode_ink, ink_as_png, ink_box
 from tests.engine_sheets import part
 
 
@@ -117,7 +117,31 @@ def test_ink_survives_storing() -> None:
     stored = encode_ink(ink)
 
     assert np.array_equal(ink, decode_ink(stored))
-    assert len(stored) < 40_000
+    assert len(stored) < 20_000
+
+
+def test_ink_can_be_shown() -> None:
+    """The picture of a drawing would not open in a browser, or show it in negative."""
+    ink = clean(part(4))
+    shown = cv2.imdecode(np.frombuffer(ink_as_png(encode_ink(ink)), np.uint8), cv2.IMREAD_GRAYSCALE)
+
+    assert np.array_equal(255 - ink, shown)
+
+
+def test_ink_of_older_indexes_can_be_read() -> None:
+    """An index made with an earlier version, which stored PNG, could not be rebuilt."""
+    ink = clean(part(4))
+    _, png = cv2.imencode(".png", 255 - ink, [cv2.IMWRITE_PNG_BILEVEL, 1])
+
+    assert np.array_equal(ink, decode_ink(png.tobytes()))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2000), (7, 13)])
+def test_small_ink_survives_storing(shape: tuple[int, int]) -> None:
+    """Sheets whose width is no multiple of eight would come back shifted."""
+    ink = np.random.default_rng(4).integers(0, 2, shape, dtype=np.uint8) * np.uint8(255)
+
+    assert np.array_equal(ink, decode_ink(encode_ink(ink)))
 
 
 @pytest.mark.parametrize("data", [b"", b"not a png"])

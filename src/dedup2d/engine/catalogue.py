@@ -203,7 +203,7 @@ class Catalogue:
 
     def picture(self, drawing: str) -> bytes:
         """
-        Return the ink picture of a drawing as PNG.
+        Return the ink picture of a drawing as it is stored; see `encode_ink`.
 
         Raises:
             DrawingNotFoundError: it is not there.

@@ -21,6 +21,7 @@ from attrs import evolve
 
 from dedup2d.children import Children
 from dedup2d.engine.catalogue import Catalogue
+from dedup2d.engine.clean import ink_as_png
 from dedup2d.engine.extract import compare_likenesses, extract, refingerprint
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION
 from dedup2d.engine.records import FileRecord, KnownFile, SheetRecord, StoredSheet
@@ -271,7 +272,13 @@ class EmbeddedVision:
     async def picture(self, tenant_id: str, drawing_id: str) -> bytes:
         """Return the cleaned picture that verification uses: black ink on white, one bit, as PNG."""
         async with self._existing(tenant_id, drawing_id) as index:
-            return await anyio.to_thread.run_sync(index.catalogue.picture, drawing_id)
+            ink = await anyio.to_thread.run_sync(index.catalogue.picture, drawing_id)
+        try:
+            return await anyio.to_thread.run_sync(ink_as_png, ink)
+        except ValueError as error:
+            raise UnreadableDrawingError(
+                drawing_id, "its stored picture is damaged: index the file again"
+            ) from error
 
     async def compare(self, a: DrawingFile, b: DrawingFile, params: SearchParams) -> Comparison:
         """Compare the first sheets of two files on every level."""
