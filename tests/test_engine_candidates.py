@@ -5,12 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup2d.engine import postings
 from dedup2d.engine.candidates import Candidates
+from dedup2d.engine.features import Features
 from dedup2d.engine.fingerprint import Fingerprint, fingerprint
+from dedup2d.engine.merging import merged
 from tests.engine_sheets import part, template
 
 PRINTS = {seed: fingerprint(part(seed))[0] for seed in range(12)}
@@ -114,29 +117,92 @@ def test_order_and_history_do_not_matter(order: list[int], gone: set[int]) -> No
     assert lived.query(PRINTS[kept[0]], limit=50) == filled(kept).query(PRINTS[kept[0]], limit=50)
 
 
-def test_many_removals_keep_the_index_small() -> None:
-    """An index that is changed for years would grow without bound."""
-    made = filled([0, 1])
-    for key in range(1000, 1200):
-        made.add(key, PRINTS[key % 12])
-        made.remove(key)
-    assert len(made._keys) < 130
+def test_sealed_and_merged_answer_alike() -> None:
+    """What was stored long ago would be found differently from what was just added."""
+    plain, sealed = filled(list(PRINTS)), Candidates()
+    for key, own in PRINTS.items():
+        sealed.add(key, PRINTS[(key + 1) % 12])
+        sealed.seal()
+        sealed.add(key, own)
+        if key % 4 == 0:
+            sealed.seal()
+    answers = [plain.query(PRINTS[seed], limit=20) for seed in PRINTS]
 
-    assert [one.key for one in made.query(PRINTS[1], limit=1)] == [1]
+    assert [sealed.query(PRINTS[seed], limit=20) for seed in PRINTS] == answers
+    olds = sealed.segments[1:4]
+    assert sealed.swap(olds, merged(olds))
+    assert not sealed.swap(olds, merged(olds))
+    assert (len(sealed), len(sealed.segments)) == (12, 13)
+    assert [sealed.query(PRINTS[seed], limit=20) for seed in PRINTS] == answers
+
+
+def test_removed_from_a_segment_is_gone_at_once() -> None:
+    """A deleted drawing would be shown until its segment is written anew."""
+    made = filled([1, 2, 3])
+    made.seal()
+    made.remove(2)
+
+    assert (len(made), 1 in made, 2 in made, "2" in made) == (2, True, False, False)
+    assert [one.key for one in made.query(PRINTS[2], limit=5) if one.key == 2] == []
+    made.add(2, PRINTS[2])
+    assert made.query(PRINTS[2], limit=1)[0].key == 2
 
 
 def test_longer_keys_of_a_large_index_still_find(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index that outgrew its keys would lose drawings, or answer by the order of adding."""
-    monkeypatch.setattr(postings, "_ROOMY", 400)
+    monkeypatch.setattr(postings, "_ROOMY", 100)
     forward, backward = filled(list(PRINTS)), filled(list(PRINTS)[::-1])
-    backward.query(PRINTS[0], limit=1)
+    backward.seal()
     backward.add(1000, PRINTS[3])
+    backward.seal()
     backward.remove(1000)
 
-    assert forward._postings._bits() > 16
     assert all(forward.query(PRINTS[seed], limit=1)[0].key == seed for seed in PRINTS)
     assert all(one.l2 > 0.8 for one in (forward.query(PRINTS[seed], limit=1)[0] for seed in PRINTS))
     assert forward.query(PRINTS[5], limit=20) == backward.query(PRINTS[5], limit=20)
+
+
+@pytest.mark.parametrize("gone", [0, 30])
+def test_what_too_many_have_is_left_out_alike(gone: int) -> None:
+    """A drawing's score would depend on how its copies are spread over segments, or on removed ones."""
+    copies = range(100, 190)
+    plain, spread = filled([1, 2]), filled([2])
+    for key in copies:
+        if key >= 100 + gone:
+            plain.add(key, PRINTS[1])
+        spread.add(key, PRINTS[1])
+        if key % 20 == 0:
+            spread.seal()
+    spread.add(1, PRINTS[1])
+    for key in range(100, 100 + gone):
+        spread.remove(key)
+
+    assert plain.query(PRINTS[1], limit=200) == spread.query(PRINTS[1], limit=200)
+    plain.seal()
+    plain.remove(101 + gone)
+    spread.remove(101 + gone)
+    assert plain.query(PRINTS[1], limit=200) == spread.query(PRINTS[1], limit=200)
+
+
+def test_a_shared_part_finds_and_says_less_the_more_have_it() -> None:
+    """A view on another sheet would not be found by its hash, or a logo would make all drawings alike."""
+    rng = np.random.default_rng(3)
+    hashes = [rng.bytes(32) for _ in range(20)]
+    bare = evolve(PRINTS[0], features=PRINTS[0].features, parts=())
+    few, many = Candidates(), Candidates()
+    for key, code in enumerate(hashes):
+        other = evolve(bare, hash=rng.bytes(32), features=_none(), parts=(code,))
+        few.add(key, other)
+        many.add(key, evolve(other, parts=(hashes[0],)))
+    query = evolve(bare, hash=rng.bytes(32), features=_none(), parts=(hashes[0],))
+
+    assert [one.key for one in few.query(query, limit=50) if one.l1 > 0.4] == [0]
+    assert max(one.l1 for one in many.query(query, limit=50)) < 0.1
+
+
+def _none() -> Features:
+    one = PRINTS[0].features
+    return Features(one.places[:0], one.angles[:0], one.sizes[:0], one.codes[:0])
 
 
 def test_limit_is_checked(index: Candidates) -> None:

@@ -26,6 +26,7 @@ from dedup2d.engine.records import (
     SheetRecord,
     StoredSheet,
 )
+from dedup2d.engine.stamps import Stamps
 from dedup2d.errors import DrawingNotFoundError, VisionUnavailableError
 from dedup2d.paging import check_limit, make_token, read_token
 from dedup2d.types import Drawing, DrawingPage
@@ -60,7 +61,7 @@ class Catalogue:
         self._version = fingerprint_version
         self._clock = clock
         self._database = Database(path, INDEX, busy_seconds=busy_seconds)
-        self._list = f"drawings-{self._salt()}"
+        self._list = f"drawings-{self.salt()}"
 
     def close(self) -> None:
         """Close the database."""
@@ -139,8 +140,8 @@ class Catalogue:
             # `execute` would stop after the first page.
             connection.executescript("PRAGMA incremental_vacuum(1000)")
 
-    def _salt(self) -> str:
-        """Return what makes page tokens of this index useless elsewhere."""
+    def salt(self) -> str:
+        """Return what tells this index from others, where its page tokens and segments are useless."""
         with self._database.reading() as connection:
             return str(connection.execute("SELECT value FROM meta WHERE name = 'salt'").fetchone()[0])
 
@@ -164,11 +165,29 @@ class Catalogue:
         """Return the fingerprints added or remade after *change*, in that order, at most *limit*."""
         with self._database.reading() as connection:
             found = connection.execute(
-                "SELECT d.change, d.key, d.fingerprint_version, p.data FROM drawings AS d"
-                " JOIN fingerprints AS p ON p.key = d.key WHERE d.change > ? ORDER BY d.change LIMIT ?",
-                (change, limit),
+                rows.FINGERPRINT + "WHERE d.change > ? ORDER BY d.change LIMIT ?", (change, limit)
             )
             return [FingerprintRow(*row) for row in found]
+
+    def fingerprints_of(self, keys: Sequence[int]) -> list[FingerprintRow]:
+        """Return the fingerprints of *keys*, those that still exist."""
+        with self._database.reading() as connection:
+            found = connection.execute(
+                rows.FINGERPRINT + "WHERE d.key IN (SELECT value FROM json_each(?))",  # noqa: S608 - constants
+                (json.dumps(list(keys)),),
+            )
+            return [FingerprintRow(*row) for row in found]
+
+    def stamps(self) -> Stamps:
+        """Return which drawings have a fingerprint of the current version, as of one moment."""
+        with self._database.reading() as connection:
+            head = rows.head(connection)
+            found = connection.execute(
+                "SELECT key, change, drawing_id FROM drawings WHERE fingerprint_version = ? ORDER BY key",
+                (self._version,),
+            )
+            # A few at a time, as rows take far more memory than what is kept of them.
+            return Stamps.of(head, iter(lambda: found.fetchmany(5000), []))
 
     # Reading
 

@@ -1,37 +1,42 @@
-"""Inverted lists from parts of a feature's code to the features that have it."""
+"""
+Looks up the features of a query in the tables of segments.
+
+A table is sorted by a word of the code, so that features that share the first bits of it lie together.
+Each word is looked up as it is and with each of its first bits turned (Lv et al., "Multi-probe LSH", 2007),
+which finds in three tables what needs a dozen otherwise. What is found depends on the living drawings
+alone: not on how they are spread over segments, nor on those that were removed.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from dedup2d.engine.features import Features
+from dedup2d.engine.segments import DEAD_BITS, TABLES, WORD_BITS, Longs, Numbers, Segment, key_words
 
-__all__ = ["Hits", "Postings", "taken"]
+__all__ = ["Hits", "look_up", "taken"]
 
-_TABLES = 6  # each keyed by another part of the code
-_LEAST_BITS, _MOST_BITS = 16, 22  # of a key
-_ROOMY = 1 << 20  # entries that the least bits do for
-_FARTHEST = 30  # bits of the 128 kept here
-_MOST_ENTRIES = 1000  # per key: what more features share says nothing
-# packed to 26 bytes: half the code (the other half tells mirrored features, which queries bring), place and
-# angle as stored fingerprints have them
-_ENTRY = np.dtype(
-    [("slot", "<i4"), ("x", "<u2"), ("y", "<u2"), ("angle", "u1"), ("size", "u1"), ("code", "<u8", (2,))]
-)
-_PLACE = np.float32(8)  # steps per pixel
-_ANGLE = np.float32(128 / np.pi)  # steps per radian
-_SIZE = np.float32(24)  # steps per doubling
+_COARSE = 16  # first bits of a word, by which it is told how common a feature is
+_MOST_BITS = 26  # of a word that count
+_ROOMY = 1 << 20  # features that the coarse bits do for
+_FARTHEST = 26  # bits of the 128 kept
+# Under one coarse key, in an index of up to `_ROOMY` features: what more features share says little. More may
+# share a word as it is, as a drawing has the copies that it has.
+_MOST_AS_IS, _MOST_TURNED = 64, 20
+
+Flags = npt.NDArray[np.bool_]
 
 
 @frozen(eq=False)
 class Hits:
     """
-    Pairs of a query's feature and a near stored one; arrays of one length.
+    Pairs of a query's feature and a near stored one; arrays of one length, by query, then by drawing.
 
-    `query`: number of the query's feature. `slot`, `place` (x + iy), `angle`, `size`: of the stored one.
-    `distance`: bits that differ.
+    `query`: number of the query's feature. `slot`: number of the drawing; `place` (x + iy), `angle`,
+    `size`: of the stored feature. `distance`: bits that differ.
     """
 
     query: npt.NDArray[np.intp]
@@ -42,144 +47,156 @@ class Hits:
     distance: npt.NDArray[np.float32]
 
 
-class _Segment:
-    """A fixed set of entries with its sorted tables."""
+def look_up(segments: Sequence[Segment], codes: npt.NDArray[np.uint64]) -> Hits:
+    """The living features within `_FARTHEST` bits of each of `codes` (N, 2) that share a key with it."""
+    entries = sum(one.living_entries for one in segments)
+    bits = min(_COARSE + 1 + (entries // _ROOMY).bit_length(), _MOST_BITS)
+    found = [_Found(codes, one, bits) for one in segments if len(one)]
+    for table in range(TABLES):
+        words = key_words(codes, table)
+        wanted = _uncrowded(found, table, words, max(1.0, entries / _ROOMY))
+        for one in found:
+            one.look(table, words, wanted)
+    bases = np.cumsum([0, *(len(one) for one in segments if len(one))])
+    parts = [one.hits(int(base)) for one, base in zip(found, bases[:-1], strict=True)]
+    return _by_query(_joined(parts)) if parts else _joined([])
 
-    def __init__(self, entries: npt.NDArray[np.void], bits: int) -> None:
-        self.entries = entries
+
+class _Found:
+    """What is found in one segment so far."""
+
+    def __init__(self, codes: npt.NDArray[np.uint64], segment: Segment, bits: int) -> None:
+        self.codes = codes
+        self.segment = segment
         self.bits = bits
-        keys = _keys(entries["code"], bits)
-        self.orders = np.empty((_TABLES, len(entries)), np.int32)
-        self.starts = np.empty((_TABLES, (1 << bits) + 1), np.int32)
-        for table in range(_TABLES):
-            column = keys[:, table]
-            self.orders[table] = np.argsort(column, kind="stable")
-            self.starts[table, 0] = 0
-            np.cumsum(np.bincount(column, minlength=1 << bits), out=self.starts[table, 1:])
+        self.whole = bool(segment.alive.all())
+        self._pairs: list[npt.NDArray[np.uint64]] = []
 
-    def near(self, codes: npt.NDArray[np.uint64]) -> Hits:
-        """Stored features within `_FARTHEST` bits of the query's, each pair once."""
-        keys = _keys(codes, self.bits)
-        return _joined([self._near_by(table, keys, codes) for table in range(_TABLES)])
+    def lengths(self, table: int, keys: Longs) -> tuple[Longs, Longs]:
+        """At most and at least how many living features are under coarse *keys*."""
+        start, end = self._ranges(table, keys, _COARSE)
+        most = end - start
+        if self.segment.sizes.bits < _COARSE:
+            return most, np.zeros_like(most)
+        if self.whole:
+            return most, most
+        return most, most - self.segment.dead(table)[keys >> (_COARSE - DEAD_BITS)]
 
-    def _near_by(self, table: int, keys: npt.NDArray[np.uint32], codes: npt.NDArray[np.uint64]) -> Hits:
-        query, number = self._under(table, keys[:, table].astype(np.intp))
-        apart = codes[query] ^ self.entries["code"][number]
-        distance = np.bitwise_count(apart).sum(axis=1)
-        good = distance <= _FARTHEST
-        # a pair that shares the key of an earlier table was found there
-        query, number, distance, apart = query[good], number[good], distance[good], apart[good]
-        fresh = (_keys(apart, self.bits)[:, :table] != 0).all(axis=1)
-        query, number, distance = query[fresh], number[fresh], distance[fresh]
-        entries = self.entries[number]
-        return Hits(
-            query=query,
-            slot=entries["slot"].copy(),
-            place=((entries["x"] + 1j * entries["y"].astype(np.float32)) / _PLACE).astype(np.complex64),
-            angle=(entries["angle"] / _ANGLE).astype(np.float32),
-            size=np.exp2(entries["size"] / _SIZE).astype(np.float32),
-            distance=distance.astype(np.float32),
+    def count(self, table: int, keys: Longs) -> Longs:
+        """Exactly how many living features are under coarse *keys*."""
+        start, end = self._ranges(table, keys, _COARSE)
+        which, entries = self._entries(table, start, end - start)
+        words = key_words(self.segment.arrays["code"][entries], table)
+        good = (words >> (WORD_BITS - _COARSE)) == keys[which]
+        good &= self.segment.alive[self.segment.drawing_of(entries)]
+        return np.bincount(which[good], minlength=len(keys))
+
+    def look(self, table: int, words: npt.NDArray[np.uint32], wanted: Flags) -> None:
+        """Take the near features under the *wanted* coarse keys (N, 1 + `_COARSE`) of *words*."""
+        coarse = min(self.segment.sizes.bits, self.bits)
+        query, flip = np.nonzero(_spread(wanted, coarse))
+        start, end = self._ranges(table, _keys(words, coarse)[query, flip], coarse)
+        which, entries = self._entries(table, start, end - start)
+        query = query[which]
+        apart = self.segment.arrays["code"][entries] ^ self.codes[query]
+        ones = np.bitwise_count(apart)
+        distance = ones[:, 0] + ones[:, 1]
+        near = np.flatnonzero(distance <= _FARTHEST)
+        near = near[self._under(key_words(apart[near], table), wanted, query[near])]
+        self._pairs.append(
+            query[near].astype(np.uint64) << 40 | entries[near].astype(np.uint64) << 8 | distance[near]
         )
 
-    def _under(
-        self, table: int, column: npt.NDArray[np.intp]
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
-        """Numbers of the query's features and of the entries that share their key in one table."""
-        start = self.starts[table][column]
-        length = self.starts[table][column + 1] - start
-        length = np.where(length > _MOST_ENTRIES, 0, length)
-        query = np.repeat(np.arange(len(column)), length)
-        within = np.arange(len(query)) - np.repeat(np.cumsum(length) - length, length)
-        return query, self.orders[table][np.repeat(start, length) + within]
+    def hits(self, base: int) -> Hits:
+        """Everything found, each pair once; *base* is added to the numbers of drawings."""
+        pairs = np.sort(np.concatenate(self._pairs))
+        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=pairs[:1] + 1))]
+        entries = (pairs >> 8 & 0xFFFFFFFF).astype(np.int64)
+        drawings = self.segment.drawing_of(entries)
+        if not self.whole:
+            alive = self.segment.alive[drawings]
+            pairs, entries, drawings = pairs[alive], entries[alive], drawings[alive]
+        spots = self.segment.spots(entries, drawings)
+        return Hits(
+            query=(pairs >> 40).astype(np.intp),
+            slot=(drawings + base).astype(np.int32),
+            place=spots.place,
+            angle=spots.angle,
+            size=spots.size,
+            distance=(pairs & 0xFF).astype(np.float32),
+        )
+
+    def _ranges(self, table: int, keys: Longs, bits: int) -> tuple[Longs, Longs]:
+        """Where the list of each key starts and ends; of a coarse table, the list that it is in."""
+        deeper = self.segment.sizes.bits - bits
+        if deeper <= 0:
+            return self.segment.ranges(table, keys >> -deeper)
+        start, _ = self.segment.ranges(table, keys << deeper)
+        _, end = self.segment.ranges(table, ((keys + 1) << deeper) - 1)
+        return start, end
+
+    def _entries(self, table: int, start: Longs, length: Longs) -> tuple[Longs, Longs]:
+        which = np.repeat(np.arange(len(start)), length)
+        before = np.cumsum(length) - length
+        at = np.arange(len(which)) + np.repeat(start - before, length)
+        return which, self.segment.entries(table, at)
+
+    def _under(self, apart: npt.NDArray[np.uint32], wanted: Flags, query: Longs) -> Numbers:
+        """Which of some pairs differ in one of the first bits at most, and share a wanted key."""
+        first = (apart >> (WORD_BITS - self.bits)).astype(np.int64)
+        ones = np.bitwise_count(first)
+        flip = np.where(ones == 0, 0, self.bits - np.log2(np.maximum(first, 1)).astype(np.int64))
+        known = np.where(flip <= _COARSE, flip, 0)
+        return np.flatnonzero((ones <= 1) & wanted[query, known])
 
 
-class Postings:
-    """
-    Entries in a large sorted segment and a small one that is rebuilt after additions.
-
-    Adding is amortised: the large segment is rebuilt when the small one reaches a quarter of it. Keys
-    get a bit longer each time the entries double, so that the lists under them stay short; what is
-    found depends on the entries alone, not on the order in which they came.
-    """
-
-    def __init__(self) -> None:
-        self._large = _Segment(np.empty(0, _ENTRY), _LEAST_BITS)
-        self._small: _Segment | None = None
-        self._fresh: list[npt.NDArray[np.void]] = []
-        self._sizes: dict[int, int] = {}
-        self._dead: set[int] = set()
-        self._live = 0
-
-    def add(self, slot: int, features: Features) -> None:
-        self._fresh.append(_entries(slot, features))
-        self._small = None
-        self._sizes[slot] = len(features)
-        self._live += len(features)
-
-    def remove(self, slot: int) -> None:
-        self._dead.add(slot)
-        self._live -= self._sizes.pop(slot)
-
-    def rename(self, renamed: npt.NDArray[np.int32]) -> None:
-        """Give each slot its new number; entries whose number is -1 go."""
-        entries = np.concatenate([self._large.entries, *self._fresh])
-        entries["slot"] = renamed[entries["slot"]]
-        self._large = _Segment(entries[entries["slot"] >= 0], self._bits())
-        self._sizes = {int(renamed[slot]): size for slot, size in self._sizes.items()}
-        self._fresh, self._small = [], None
-        self._dead.clear()
-
-    def near(self, codes: npt.NDArray[np.uint8]) -> Hits:
-        """The stored features near each of `codes` (N, 32)."""
-        halves = _halves(codes)
-        hits = _joined([segment.near(halves) for segment in self._segments()])
-        if not self._dead:
-            return hits
-        return taken(hits, ~np.isin(hits.slot, list(self._dead)))
-
-    def _bits(self) -> int:
-        doublings = (self._live // _ROOMY).bit_length()
-        return min(_LEAST_BITS + doublings, _MOST_BITS)
-
-    def _segments(self) -> list[_Segment]:
-        bits = self._bits()
-        if self._large.bits != bits or 4 * sum(map(len, self._fresh)) > len(self._large.entries):
-            self._large = _Segment(np.concatenate([self._large.entries, *self._fresh]), bits)
-            self._fresh, self._small = [], None
-        elif self._fresh and self._small is None:
-            self._fresh = [np.concatenate(self._fresh)]
-            self._small = _Segment(self._fresh[0], bits)
-        return [self._large] if self._small is None else [self._large, self._small]
+def _spread(wanted: Flags, bits: int) -> Flags:
+    """Wanted coarse keys as wanted keys (N, 1 + bits) of another length, which hold them all."""
+    if bits > _COARSE:
+        finer = np.repeat(wanted[:, :1], bits - _COARSE, axis=1)
+        return np.concatenate([wanted, finer], axis=1)
+    first = wanted[:, : bits + 1].copy()
+    # turning a bit that the table does not see leads to the same list
+    first[:, 0] |= wanted[:, bits + 1 :].any(axis=1)
+    return first
 
 
-def _entries(slot: int, features: Features) -> npt.NDArray[np.void]:
-    entries = np.empty(len(features), _ENTRY)
-    entries["slot"] = slot
-    places = np.clip(np.round(features.places * _PLACE), 0, 65535)
-    entries["x"], entries["y"] = places[:, 0], places[:, 1]
-    entries["angle"] = np.round(features.angles * _ANGLE).astype(np.int64) % 256
-    entries["size"] = np.clip(np.round(np.log2(np.maximum(features.sizes, 1)) * _SIZE), 0, 255)
-    entries["code"] = _halves(features.codes)
-    return entries
+def _keys(words: npt.NDArray[np.uint32], bits: int) -> Longs:
+    """Keys (N, 1 + bits): the first bits of each word as they are, and with one turned, from the top."""
+    keys = (words >> (WORD_BITS - bits)).astype(np.int64)
+    flips = np.concatenate([[0], 1 << np.arange(bits)[::-1]])
+    return np.asarray(keys[:, None] ^ flips, np.int64)
 
 
-def _halves(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """First halves (N, 2) of codes (N, 32)."""
-    return np.ascontiguousarray(codes[:, :16]).view(np.uint64)
+def _uncrowded(found: Sequence[_Found], table: int, words: npt.NDArray[np.uint32], growth: float) -> Flags:
+    """Which coarse keys (N, 1 + `_COARSE`) have few enough living features in all segments together."""
+    keys = _keys(words, _COARSE)
+    allowed = np.full(keys.shape, int(_MOST_TURNED * growth))
+    allowed[:, 0] = int(_MOST_AS_IS * growth)
+    most, least = np.zeros(keys.shape, np.int64), np.zeros(keys.shape, np.int64)
+    for one in found:
+        upper, lower = one.lengths(table, keys)
+        most += upper
+        least += lower
+    doubtful = np.nonzero((most > allowed) & (least <= allowed))
+    if len(doubtful[0]):
+        several = keys[doubtful]
+        most[doubtful] = sum(one.count(table, several) for one in found)
+    return np.asarray((most > 0) & (most <= allowed), np.bool_)
 
 
-def _keys(codes: npt.NDArray[np.uint64], bits: int) -> npt.NDArray[np.uint32]:
-    """Keys (N, `_TABLES`) of `bits` bits: a 16-bit word of the halves, and what it takes of the next word."""
-    words = np.ascontiguousarray(codes).view(np.uint16).reshape(len(codes), 8)
-    first, second = words[:, :_TABLES].astype(np.uint32), words[:, 1 : _TABLES + 1]
-    return np.asarray((first << 16 | second) >> (32 - bits), np.uint32)
+def _by_query(hits: Hits) -> Hits:
+    """In an order that does not depend on which segment a drawing is in, but for that of drawings."""
+    return taken(hits, np.argsort(hits.query, kind="stable"))
 
 
 def _joined(parts: list[Hits]) -> Hits:
+    empty = Hits(*(np.empty(0, kind) for kind in (np.intp, np.int32, np.complex64, *[np.float32] * 3)))
     names = ("query", "slot", "place", "angle", "size", "distance")
-    return Hits(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    return Hits(**{name: np.concatenate([getattr(part, name) for part in [empty, *parts]]) for name in names})
 
 
-def taken(hits: Hits, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Hits:
+def taken(hits: Hits, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Hits:
+    """Some of the hits."""
     names = ("query", "slot", "place", "angle", "size", "distance")
     return Hits(**{name: getattr(hits, name)[which] for name in names})

@@ -98,6 +98,7 @@ class FingerprintRow(NamedTuple):
     key: int
     version: int
     data: bytes
+    drawing_id: str
 
 
 class StoredSheet(NamedTuple):

@@ -95,6 +95,11 @@ SELECT d.key, d.drawing_id, f.file_hash, f.file_name, d.page, d.format, d.width,
 FROM drawings AS d JOIN files AS f ON f.file_key = d.file_key
 """
 
+FINGERPRINT = """
+SELECT d.change, d.key, d.fingerprint_version, p.data, d.drawing_id
+FROM drawings AS d JOIN fingerprints AS p ON p.key = d.key
+"""
+
 
 def text(value: str) -> str:
     """Make a file name storable: one with undecodable bytes has code points that UTF-8 has not."""

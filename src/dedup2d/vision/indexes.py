@@ -24,16 +24,21 @@ __all__ = ["Index", "Indexes", "Surveyed"]
 
 T = TypeVar("T")
 _FILE = "catalogue.sqlite3"
+_SEGMENTS = "segments"
+_TENDED = 256  # files added
 
 
 class Index:
-    """One tenant's catalogue with its candidates in memory."""
+    """One tenant's catalogue with its candidates, whose segments lie in *segments* if that is given."""
 
-    def __init__(self, catalogue: Catalogue, identity: tuple[int, int] | None) -> None:
+    def __init__(
+        self, catalogue: Catalogue, identity: tuple[int, int] | None, segments: Path | None = None
+    ) -> None:
         self.catalogue = catalogue
-        self.live = LiveCandidates(catalogue)
+        self.live = LiveCandidates(catalogue, segments)
         self.identity = identity
         self.users = 0
+        self._additions = 0
         # Waiting tasks wait here and not in threads, of which there are few.
         self._turn = anyio.Lock()
 
@@ -50,6 +55,17 @@ class Index:
             return await anyio.to_thread.run_sync(
                 lambda: self.live.query(fingerprint, limit=limit), abandon_on_cancel=True
             )
+
+    async def tend(self) -> None:
+        """Note an addition; after many, store them for the searches to come, without waiting for it."""
+        self._additions += 1
+        if self._additions % _TENDED == 0:
+            await anyio.to_thread.run_sync(self.live.tend)
+
+    def close(self) -> None:
+        """Close the catalogue, once nothing is written any more."""
+        self.live.close()
+        self.catalogue.close()
 
 
 class Surveyed:
@@ -112,6 +128,8 @@ class Indexes:
         index.users += 1
         try:
             yield index
+            if create:
+                await index.tend()
         finally:
             index.users -= 1
             with anyio.CancelScope(shield=True):
@@ -120,7 +138,7 @@ class Indexes:
     async def close(self) -> None:
         """Close all indexes."""
         while self._open:
-            await anyio.to_thread.run_sync(self._open.popitem()[1].catalogue.close)
+            await anyio.to_thread.run_sync(self._open.popitem()[1].close)
 
     async def survey(self, seconds: float) -> Surveyed:
         """Count over all indexes, as many as *seconds* suffice for."""
@@ -173,7 +191,7 @@ class Indexes:
             # whoever still uses the old one closes it.
             self._open.pop(tenant_id)
             if not index.users:
-                await anyio.to_thread.run_sync(index.catalogue.close)
+                await anyio.to_thread.run_sync(index.close)
         if identity is None and not create:
             return None
         index = await anyio.to_thread.run_sync(self._make, path)
@@ -187,7 +205,7 @@ class Indexes:
             except OSError as error:
                 raise VisionUnavailableError(f"the index directory: {error.strerror}") from error
         catalogue = self._catalogue(path)
-        return Index(catalogue, _identity(path))
+        return Index(catalogue, _identity(path), path.parent / _SEGMENTS if path else None)
 
     def _catalogue(self, path: Path | None) -> Catalogue:
         return Catalogue(
@@ -217,7 +235,7 @@ class Indexes:
         closing += self._taken_out()
         for one in closing:
             # The last connection moves the journal into the database, which takes a while.
-            await anyio.to_thread.run_sync(one.catalogue.close)
+            await anyio.to_thread.run_sync(one.close)
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
