@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["INK_SIDE", "Picture", "clean", "decode_ink", "encode_ink", "ink_as_png", "ink_box"]
+__all__ = [
+    "INK_SIDE",
+    "Picture",
+    "clean",
+    "decode_ink",
+    "encode_ink",
+    "halved",
+    "ink_as_png",
+    "ink_box",
+]
 
 Picture = npt.NDArray[np.uint8]
 
@@ -59,7 +68,7 @@ def _dark_on_light(grey: Picture) -> Picture:
     size = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
     half = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     above = half - cv2.blur(half, (41, 41))
-    return 255 - grey if float((above**3).mean()) > 0 else grey
+    return 255 - grey if float((above * above * above).mean()) > 0 else grey
 
 
 def _counts(grey: Picture) -> npt.NDArray[np.int64]:
@@ -191,6 +200,21 @@ def ink_box(ink: Picture) -> tuple[int, int, int, int]:
     """Smallest (x, y, width, height) around the ink; all zero where there is none."""
     x, y, width, height = cv2.boundingRect(ink) if ink.size else (0, 0, 0, 0)
     return int(x), int(y), int(width), int(height)
+
+
+def halved(ink: Picture, least: int) -> tuple[Picture, float]:
+    """
+    `ink` as a grey picture halved as long as its long side stays at least `least`, and its scale.
+
+    Far faster than reducing it in one step by any other factor.
+    """
+    scale = 1.0
+    while max(ink.shape) >= 2 * least and min(ink.shape) >= 2:
+        height, width = (side // 2 for side in ink.shape)
+        even = ink[: 2 * height, : 2 * width]
+        ink = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        scale /= 2
+    return ink, scale
 
 
 def encode_ink(ink: Picture) -> bytes:

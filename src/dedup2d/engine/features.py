@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from dedup2d.engine.clean import Picture, ink_box
+from dedup2d.engine.clean import Picture, halved, ink_box
 from dedup2d.engine.describe import CODE_BYTES, codes, directions
 from dedup2d.engine.keypoints import Floats, Keypoints, Pyramid
 from dedup2d.engine.layout import Box, Layout
@@ -88,7 +88,7 @@ def _normalised(ink: Picture) -> tuple[Floats, float, tuple[int, int]]:
     part = ink[top:bottom, left:right]
     scale = min(1.0, _SIDE / max(part.shape))
     size = (max(8, round(part.shape[1] * scale)), max(8, round(part.shape[0] * scale)))
-    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(halved(part, _SIDE)[0], size, interpolation=cv2.INTER_AREA).astype(np.float32)
     # a line three pixels wide stays as dark as it was
     small *= np.float32(1 / (255 * min(1.0, 3 * scale)))
     return np.asarray(np.minimum(small, 1), np.float32), scale, (left, top)

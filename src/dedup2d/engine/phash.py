@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dedup2d.engine.clean import Picture, ink_box
+from dedup2d.engine.clean import Picture, halved, ink_box
 
 __all__ = ["HASH_BYTES", "POSES", "information", "perceptual_hash", "pose_hashes"]
 
@@ -26,6 +26,8 @@ POSES: tuple[tuple[bool, int], ...] = tuple(
 """(mirrored, quarter turns counter-clockwise), in this order, of each row of `pose_hashes`."""
 
 _SIDE = 64
+_REDUCED = 500  # least long side that a sheet is reduced to
+_SOME = 20  # a thin line's shade after that
 
 
 @cache
@@ -43,12 +45,18 @@ def _chosen() -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
 
 def density(ink: Picture) -> npt.NDArray[np.float32]:
     """Share of ink (64, 64), cropped to the ink; thin and thick lines weigh nearly alike."""
-    x, y, width, height = ink_box(ink)
-    crop = ink[y : y + height, x : x + width]
-    reach = max(1, round(max(width, height) / 300))
+    crop = _reduced(ink)
+    reach = max(1, round(max(crop.shape) / 300))
     wide = cv2.dilate(crop, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     small = cv2.resize(wide, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     return np.sqrt(small)
+
+
+def _reduced(ink: Picture) -> Picture:
+    """The part with ink, small, 255 wherever there is some."""
+    x, y, width, height = ink_box(ink)
+    small, _ = halved(ink[y : y + height, x : x + width], _REDUCED)
+    return np.where(small > _SOME, 255, 0).astype(np.uint8)
 
 
 def perceptual_hash(ink: Picture) -> bytes:
@@ -65,11 +73,10 @@ def information(ink: Picture) -> float:
 
     It is the share of a 32 x 32 grid's inner cells with ink, saturating at one in sixteen.
     """
-    x, y, width, height = ink_box(ink)
+    _, _, width, height = ink_box(ink)
     if width < 8 or height < 8:
         return 0.0
-    crop = ink[y : y + height, x : x + width]
-    small = cv2.resize(crop, (32, 32), interpolation=cv2.INTER_AREA)[3:-3, 3:-3]
+    small = cv2.resize(_reduced(ink), (32, 32), interpolation=cv2.INTER_AREA)[3:-3, 3:-3]
     return float(min(1.0, np.count_nonzero(small) / 64))
 
 
