@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,7 @@ __all__ = [
     "apply",
     "as_transform",
     "box_poses",
+    "flips",
     "inverted",
     "is_mirrored",
     "is_sane",
@@ -38,11 +41,16 @@ def inverted(matrix: Matrix) -> Matrix:
 
 def scale_of(matrix: Matrix) -> float:
     """Match size over query size (root of the area factor)."""
-    return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))) / abs(float(matrix[2, 2]))
+    return math.sqrt(abs(_area_factor(matrix))) / abs(float(matrix[2, 2]))
 
 
 def is_mirrored(matrix: Matrix) -> bool:
-    return bool(np.linalg.det(matrix[:2, :2]) < 0)
+    return _area_factor(matrix) < 0
+
+
+def _area_factor(matrix: Matrix) -> float:
+    (a, b), (c, d) = matrix[:2, :2].tolist()
+    return float(a * d - b * c)
 
 
 def is_sane(matrix: Matrix, side: float) -> bool:
@@ -53,8 +61,15 @@ def is_sane(matrix: Matrix, side: float) -> bool:
     """
     if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-6 or not 0.15 <= scale_of(matrix) <= 7:
         return False
-    stretch = np.linalg.svd(matrix[:2, :2], compute_uv=False)
-    return bool(stretch[0] <= 1.12 * stretch[1] and np.abs(matrix[2, :2]).max() * side < 0.12)
+    least, most = _stretch(matrix)
+    return bool(most <= 1.12 * least and np.abs(matrix[2, :2]).max() * side < 0.12)
+
+
+def _stretch(matrix: Matrix) -> tuple[float, float]:
+    """Least and most that a length grows (the singular values of the linear part)."""
+    (a, b), (c, d) = matrix[:2, :2].tolist()
+    turning, mirroring = math.hypot(a + d, c - b) / 2, math.hypot(a - d, c + b) / 2
+    return abs(turning - mirroring), turning + mirroring
 
 
 def as_transform(matrix: Matrix) -> Transform:
@@ -87,6 +102,14 @@ def box_poses(query: tuple[int, int, int, int], other: tuple[int, int, int, int]
             matrix[:2, 2] = _middle(other) - matrix[:2, :2] @ _middle(query)
             found.append(matrix)
     return found
+
+
+def flips(box: tuple[int, int, int, int]) -> list[Matrix]:
+    """The two mirrors that take box (x, y, width, height) onto itself."""
+    x, y = _middle(box)
+    across = np.array([[-1.0, 0, 2 * x], [0, 1, 0], [0, 0, 1]])
+    down = np.array([[1.0, 0, 0], [0, -1, 2 * y], [0, 0, 1]])
+    return [across, down]
 
 
 def _middle(box: tuple[int, int, int, int]) -> npt.NDArray[np.float64]:

@@ -1,15 +1,18 @@
 """
-From evidence to similarity, verdict and relation: one rule for all drawings.
+From evidence to relation, similarity and verdict: one rule for all drawings.
 
 | relation | when | similarity |
 | --- | --- | --- |
 | exact | the files have the same bytes | 1.0 |
-| identical | both sheets confirm each other but for `_SAME`, and nothing compact is left over | 0.95 to 1.0 |
-| mirrored | as revision or partial, but one is seen in a mirror | 0.80 to 0.94 |
+| identical | they lie on each other, and nothing is left over but noise (see `noise`) | 0.95 to 1.0 |
+| mirrored | as identical, revision or partial, but one is seen in a mirror | 0.80 to 0.94 |
 | partial | one sheet lies partly off the other, and the other confirms what lies on it | 0.80 to 0.94 |
 | revision | both lie on each other and confirm most, but something is left over | 0.80 to 0.94 |
 | variant | both lie on each other and confirm about half, as parts of one family do | 0.70 to 0.78 |
 | similar | none of these | below 0.80; by fingerprints alone up to 0.86 |
+
+Where both sheets were compared as vectors and lie on each other, that decides between identical and
+revision: all lines and words have partners, or not.
 
 1.0 without the same bytes needs every line confirmed both ways. What is related but not the same is
 strictly ordered: 0.94 needs all that lies on each other confirmed, and all of it to do so, so that of the
@@ -19,20 +22,34 @@ many drawings on one template the right one comes before its siblings.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import frozen
 
 from dedup2d.engine.candidates import Candidate
+from dedup2d.engine.confidence import confidence
 from dedup2d.engine.geometry import as_transform, is_mirrored
+from dedup2d.engine.noise import Changes, weigh
+from dedup2d.engine.reason import changed_area, reason
 from dedup2d.engine.verify import Evidence, Side
 from dedup2d.types import LevelScore, Relation, SearchParams, Transform, Verdict
 
+if TYPE_CHECKING:
+    from dedup2d.engine.entities import EntityEvidence
+
 __all__ = ["Judgement", "judge"]
 
-_SAME = 0.97  # least share of ink that both sides of `identical` confirm
+_SAME = 0.97  # least share of the overlap that both sides of `identical` confirm
+_IDENTICAL_BAND = 0.05  # of similarity
+_SAME_FADED = 0.70  # the same for an original whose thinnest lines a copy has lost
 _LEAST_CHANGED, _MOST_CHANGED = 0.80, 0.94  # similarity of what is clearly related but not the same
 _MOST_BY_FINGERPRINTS = 0.86  # similarity of what nothing but fingerprints speak for
-_ON_EACH_OTHER = 0.85  # overlap from which two sheets count as whole sheets, not parts
+_LEAST_OVERLAP = 0.7  # below it, one is a part of the other
+_WHOLE = 0.85  # overlap from which two sheets may lie on each other whatever lies off
+_TRIMMED = 0.97  # overlap from which what lies off does not matter
+_RIM = 0.04  # of the ink's box: what reaches no deeper is trimmed off, not another part
+_REVISION, _VARIANT = 0.53, 0.35  # least strength
 _LEAST_INLIERS, _MANY_INLIERS = 5, 12
 
 
@@ -47,6 +64,9 @@ class Judgement:
     match_level: int
     levels: dict[str, LevelScore]
     transform: Transform | None
+    reason: str
+    thresholds: Mapping[str, float]
+    changed_area: float | None
 
 
 def judge(
@@ -65,21 +85,25 @@ def judge(
         params: holds the thresholds.
         same_bytes: both files have the same bytes (and the page is the same).
     """
-    relation, similarity, confidence = _related(candidate, evidence, same_bytes=same_bytes)
+    changes = None if evidence is None else weigh(evidence)
+    finding = _found(candidate, evidence, changes, same_bytes=same_bytes)
     levels = {
         "l1": LevelScore(score=candidate.l1),
         "l2": LevelScore(score=candidate.l2, details={"votes": float(candidate.votes)}),
     }
     if evidence is not None:
-        levels["l4"] = LevelScore(score=similarity, details=_details(evidence))
+        levels["l4"] = LevelScore(score=finding.similarity, details=_details(evidence))
     return Judgement(
-        similarity=similarity,
-        confidence=confidence,
-        verdict=_verdict(relation, similarity, params),
-        relation=relation,
+        similarity=finding.similarity,
+        confidence=confidence(finding.relation, finding.strength, evidence, changes),
+        verdict=_verdict(finding.relation, finding.similarity, params),
+        relation=finding.relation,
         match_level=4 if evidence is not None else 2,
         levels=levels,
         transform=None if evidence is None else as_transform(evidence.placement),
+        reason=reason(finding.relation, evidence, changes),
+        thresholds=_thresholds(params, changes),
+        changed_area=None if evidence is None or changes is None else changed_area(evidence, changes),
     )
 
 
@@ -90,22 +114,48 @@ def _verdict(relation: Relation, similarity: float, params: SearchParams) -> Ver
     return Verdict.SIMILAR if similarity >= params.similar_threshold else Verdict.DIFFERENT
 
 
-def _related(
-    candidate: Candidate, evidence: Evidence | None, *, same_bytes: bool
-) -> tuple[Relation, float, float]:
-    """Relation, similarity and confidence."""
+def _thresholds(params: SearchParams, changes: Changes | None) -> dict[str, float]:
+    """What decided, by name; lengths in pixels of a sheet of 2000."""
+    found = {"duplicate": params.duplicate_threshold, "similar": params.similar_threshold}
+    if changes is None:
+        return found
+    return found | {
+        "same": _SAME,
+        "revision": _REVISION,
+        "variant": _VARIANT,
+        "overlap": _TRIMMED,
+        "change_length": changes.limits.length,
+        "change_apart": changes.limits.apart,
+    }
+
+
+class _Finding(NamedTuple):
+    relation: Relation
+    similarity: float
+    strength: float
+
+
+def _found(
+    candidate: Candidate, evidence: Evidence | None, changes: Changes | None, *, same_bytes: bool
+) -> _Finding:
     if same_bytes:
-        return Relation.EXACT, 1.0, 1.0
-    if evidence is None:
+        return _Finding(Relation.EXACT, 1.0, 1.0)
+    if evidence is None or changes is None:
         score = _by_fingerprints(candidate)
-        return Relation.SIMILAR, score, 0.5 * score
+        return _Finding(Relation.SIMILAR, score, score)
+    mirrored = is_mirrored(evidence.placement)
     whole = min(evidence.query.covered, evidence.other.covered)
-    if _is_same(evidence, whole):
-        return Relation.IDENTICAL, 1 - 0.05 * (1 - whole) / (1 - _SAME), whole
+    if _is_same(evidence, changes):
+        if mirrored:
+            return _Finding(Relation.MIRRORED, _similarity(Relation.MIRRORED, whole), whole)
+        least = 1 - _IDENTICAL_BAND
+        return _Finding(
+            Relation.IDENTICAL, max(least, 1 - _IDENTICAL_BAND * (1 - whole) / (1 - _SAME)), whole
+        )
     relation, strength = _changed(evidence)
-    if is_mirrored(evidence.placement) and relation in (Relation.REVISION, Relation.PARTIAL):
+    if mirrored and relation in (Relation.REVISION, Relation.PARTIAL):
         relation = Relation.MIRRORED
-    return relation, _similarity(relation, strength), strength
+    return _Finding(relation, _similarity(relation, strength), strength)
 
 
 def _by_fingerprints(candidate: Candidate) -> float:
@@ -117,33 +167,44 @@ def _by_fingerprints(candidate: Candidate) -> float:
     return _LEAST_CHANGED + (_MOST_BY_FINGERPRINTS - _LEAST_CHANGED) * (0.8 * share + 0.2 * worse)
 
 
-def _is_same(evidence: Evidence, whole: float) -> bool:
-    if is_mirrored(evidence.placement) or whole < _SAME:
+def _is_same(evidence: Evidence, changes: Changes) -> bool:
+    """Whether they show the same, seen in a mirror or not."""
+    query, other = evidence.query, evidence.other
+    if evidence.rough or _lies_off(query) or _lies_off(other):
         return False
-    return not (_left_over(evidence.query) or _left_over(evidence.other))
+    agreed = sorted((_confirmed(query), _confirmed(other)))
+    if evidence.entities is not None and _decides(evidence.entities):
+        return not evidence.entities.changes and agreed[0] >= _REVISION
+    if changes or agreed[1] < _SAME:
+        return False
+    return agreed[0] >= (_SAME_FADED if changes.faded or changes.limits.quality == "worse" else _SAME)
 
 
-def _left_over(side: Side) -> bool:
-    """Whether some of the sheet's ink is missing on the other in a way that noise does not explain."""
-    unit = side.size / 2000
-    return any(
-        (cluster.length >= 30 * unit and cluster.share >= 0.5)
-        or (cluster.length >= 100 * unit and cluster.share >= 0.15)
-        for cluster in side.lost
-    )
+def _decides(entities: EntityEvidence) -> bool:
+    """Whether all of both sheets was compared as vectors; pictures in them were not."""
+    return entities.explained >= _SAME
+
+
+def _lies_off(side: Side) -> bool:
+    """Whether more than the rim of the sheet lies off the other."""
+    return side.overlap < _LEAST_OVERLAP or (side.overlap < _TRIMMED and side.off > _RIM)
 
 
 def _changed(evidence: Evidence) -> tuple[Relation, float]:
     """Relation of two sheets that are not the same, and how strongly they agree, 0..1."""
     query, other = evidence.query, evidence.other
     both = min(_confirmed(query), _confirmed(other))
-    if min(query.overlap, other.overlap) < _ON_EACH_OTHER:
-        return _part(evidence, both)
+    if evidence.rough:
+        return Relation.SIMILAR, both * min(query.overlap, other.overlap) ** 0.25
+    if _lies_off(query) or _lies_off(other):
+        relation, strength = _part(evidence, both)
+        if relation is Relation.PARTIAL or min(query.overlap, other.overlap) < _WHOLE:
+            return relation, strength
     # the geometric mean: where something was only added or only lost, one side is confirmed as a whole
     strength = math.sqrt(min(_confirmed(query), query.spread) * min(_confirmed(other), other.spread))
-    if strength >= 0.6:
+    if strength >= _REVISION:
         return Relation.REVISION, strength
-    return (Relation.VARIANT if strength >= 0.35 else Relation.SIMILAR), strength
+    return (Relation.VARIANT if strength >= _VARIANT else Relation.SIMILAR), strength
 
 
 def _part(evidence: Evidence, both: float) -> tuple[Relation, float]:

@@ -1,0 +1,169 @@
+"""Ways in which one sheet may lie on another: page on page, box on box, and what features agree on."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from attrs import frozen
+
+from dedup2d.engine.features import Features, mirrored_codes
+from dedup2d.engine.geometry import Matrix
+from dedup2d.engine.prepared import Prepared
+
+__all__ = ["Proposal", "by_features", "page_to_page"]
+
+_FARTHEST = 70  # bits of 256
+_MOST_PAIRS = 500
+_LEAST_AGREED = 3
+_LIKELY = 12
+_LEAST_SCALE = 0.15
+
+Complex = npt.NDArray[np.complex128]
+Indices = npt.NDArray[np.intp]
+
+
+@frozen(eq=False)
+class Proposal:
+    """A placement of the query on the other sheet, which `inliers` features agree with."""
+
+    matrix: Matrix
+    inliers: int = 0
+
+
+def page_to_page(query: Prepared, other: Prepared) -> Proposal:
+    """Corner on corner, as two resolutions of one file lie; exactly the identity for equal sizes."""
+    scale = other.side / query.side
+    matrix = np.diag([scale, scale, 1.0])
+    matrix[:2, 2] = (scale - 1) / 2  # from pixel centres
+    return Proposal(matrix)
+
+
+def by_features(query: Prepared, other: Prepared) -> list[Proposal]:
+    """Placements that at least three features agree on, straight and mirrored, best first; at most six."""
+    found: list[Proposal] = []
+    for mirrored in (False, True):
+        found += _agreed(
+            query.fingerprint.features, other.fingerprint.features, other.side, mirrored=mirrored
+        )
+    return sorted(found, key=lambda one: -one.inliers)
+
+
+def _agreed(query: Features, other: Features, side: int, *, mirrored: bool) -> list[Proposal]:
+    """
+    Up to three placements, each the consensus of one pair's turn, scale and place.
+
+    One pair of SIFT features already gives a whole placement, so every pair is tried: no drawing
+    of lots, hence the same answer every time.
+    """
+    own, its = _pairs(query, other, mirrored=mirrored)
+    if len(own) < _LEAST_AGREED:
+        return []
+    source = _as_complex(query.places[own], mirrored=mirrored)
+    target = _as_complex(other.places[its], mirrored=False)
+    linear = _pair_turns(query, other, own, its, mirrored=mirrored)
+    sane = (np.abs(linear) > _LEAST_SCALE) & (np.abs(linear) < 1 / _LEAST_SCALE)
+    own, its = own[sane], its[sane]
+    source, target, linear = source[sane], target[sane], linear[sane]
+    if len(own) < _LEAST_AGREED:
+        return []
+    agree = _agreeing(source, target, linear, side)
+    found = []
+    alive = np.ones(len(own), np.bool_)
+    for _ in range(3):
+        counts = _distinct(agree & alive, own)
+        top = int(counts.argmax())
+        if counts[top] < _LEAST_AGREED:
+            break
+        members = agree[top] & alive
+        found.append(Proposal(_fitted(source[members], target[members], mirrored=mirrored), int(counts[top])))
+        alive &= ~members
+    return found
+
+
+def _agreeing(source: Complex, target: Complex, linear: Complex, side: int) -> npt.NDArray[np.bool_]:
+    """Row: the placement of one pair; column: whether it puts the source of another on its target."""
+    turn = linear[:, None].astype(np.complex64)
+    error = turn * source.astype(np.complex64)
+    error += ((target - linear * source)[:, None] - target).astype(np.complex64)
+    ratio = (linear / linear[:, None] - 1).astype(np.complex64)
+    return (_squared(error) < (0.03 * side) ** 2) & (_squared(ratio) < 0.35**2)
+
+
+def _squared(values: npt.NDArray[np.complex64]) -> npt.NDArray[np.float32]:
+    return np.asarray(values.real**2 + values.imag**2, np.float32)
+
+
+def _best(agree: npt.NDArray[np.bool_], own: Indices, its: Indices) -> tuple[int, int]:
+    """
+    The row in which most features of the query agree with different ones of the other, and how many.
+
+    Where many lie alike, such as corners, a row that lays all of them on one would win otherwise.
+    """
+    likely = np.argsort(-_distinct(agree, own), kind="stable")[:_LIKELY]
+    counts = [min(len(np.unique(own[agree[row]])), len(np.unique(its[agree[row]]))) for row in likely]
+    top = int(np.argmax(counts))
+    return int(likely[top]), counts[top]
+
+
+def _distinct(agree: npt.NDArray[np.bool_], own: Indices) -> Indices:
+    """How many different features of the query agree, per row; one has up to two columns, side by side."""
+    twice = np.flatnonzero(own[1:] == own[:-1])
+    both = np.count_nonzero(agree[:, twice] & agree[:, twice + 1], axis=1)
+    return np.asarray(np.count_nonzero(agree, axis=1) - both, np.intp)
+
+
+def _pairs(query: Features, other: Features, *, mirrored: bool) -> tuple[Indices, Indices]:
+    """Pairs of near features: the two nearest of each of the query's, the 500 nearest of all."""
+    if not len(query) or len(other) < 2:
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    distance = _bits_apart(mirrored_codes(query.codes) if mirrored else query.codes, other.codes)
+    every = np.arange(len(query))
+    nearest = np.empty((len(query), 2), np.intp)
+    least = np.empty((len(query), 2), np.uint16)
+    for rank in range(2):
+        nearest[:, rank] = distance.argmin(axis=1)
+        least[:, rank] = distance[every, nearest[:, rank]]
+        distance[every, nearest[:, rank]] = 999
+    flat = least.ravel()
+    good = np.flatnonzero(flat <= _FARTHEST)
+    if len(good) > _MOST_PAIRS:
+        good = np.sort(good[np.argsort(flat[good], kind="stable")[:_MOST_PAIRS]])
+    return good // 2, nearest.ravel()[good]
+
+
+def _bits_apart(ours: npt.NDArray[np.uint8], theirs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """Hamming distances (N, M)."""
+    own = np.ascontiguousarray(ours).view(np.uint64)
+    its = np.ascontiguousarray(theirs).view(np.uint64)
+    apart = np.zeros((len(own), len(its)), np.uint16)
+    for word in range(own.shape[1]):
+        apart += np.bitwise_count(own[:, word, None] ^ its[:, word])
+    return apart
+
+
+def _as_complex(places: npt.NDArray[np.float32], *, mirrored: bool) -> Complex:
+    """Places as complex numbers (N,); a mirror flips x."""
+    x, y = places.astype(np.float64).T
+    return np.asarray((-x if mirrored else x) + 1j * y, np.complex128)
+
+
+def _pair_turns(query: Features, other: Features, own: Indices, its: Indices, *, mirrored: bool) -> Complex:
+    angles = query.angles[own].astype(np.float64)
+    turn = other.angles[its] - (np.pi - angles if mirrored else angles)
+    return np.asarray(other.sizes[its] / query.sizes[own] * np.exp(1j * turn), np.complex128)
+
+
+def _fitted(ours: Complex, theirs: Complex, *, mirrored: bool) -> Matrix:
+    """Least-squares similarity (Umeyama, 1991, in complex numbers)."""
+    middle, aim = ours.mean(), theirs.mean()
+    spread = float((np.abs(ours - middle) ** 2).sum())
+    factor = (np.conj(ours - middle) * (theirs - aim)).sum() / max(spread, 1e-9)
+    shift = aim - factor * middle
+    flip = -1.0 if mirrored else 1.0
+    return np.array(
+        [
+            [factor.real * flip, -factor.imag, shift.real],
+            [factor.imag * flip, factor.real, shift.imag],
+            [0.0, 0.0, 1.0],
+        ]
+    )
