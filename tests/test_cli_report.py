@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from anyio import run
 from attrs import define
@@ -20,8 +22,9 @@ from dedup2d.cli.groups import Group, Link, Member, find_groups
 from dedup2d.cli.indexing import Failure
 from dedup2d.cli.listing import write_csv
 from dedup2d.cli.report import Budget, Report, write_report
-from dedup2d.cli.report.pictures import shrunk, shrunk_difference
-from dedup2d.types import DiffRegion, Drawing, Relation
+from dedup2d.cli.report.pictures import shrunk
+from dedup2d.engine.diff import diff
+from dedup2d.types import Drawing, Relation
 
 HOSTILE = [
     "<script>alert(1)</script>.png",
@@ -214,16 +217,19 @@ def test_pictures_are_made_small() -> None:
         assert picture.mode == "P"
 
 
-def test_differences_are_framed_in_their_colour() -> None:
+def test_a_small_change_is_seen_in_a_thumbnail() -> None:
     """If this fails, a changed dimension is lost in the thumbnail of an A0 sheet."""
-    region = DiffRegion(x=500, y=500, width=10, height=10, area=50, change="removed")
+    old = np.zeros((1400, 2000), np.uint8)
+    cv2.rectangle(old, (100, 100), (1900, 1300), (255,), 2)
+    cv2.line(old, (700, 700), (724, 700), (255,), 1)
+    new = old.copy()
+    new[690:710, 690:730] = 0
+    difference, _ = diff(new, old, np.eye(3))
 
-    marked = shrunk_difference(png(2000, 1500), [region], side=500, colours=24)
-
-    with Image.open(io.BytesIO(marked)) as picture:
+    with Image.open(io.BytesIO(shrunk(difference, side=500, colours=24))) as picture:
         colours = picture.convert("RGB").getcolors(1000)
     assert colours
-    assert any(red > 180 and green < 150 and blue < 80 for _, (red, green, blue) in colours)
+    assert any(red > 180 and green < 190 and blue < 130 for _, (red, green, blue) in colours)
 
 
 def test_no_cell_of_the_table_is_a_formula(tmp_path: Path) -> None:

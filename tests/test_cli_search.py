@@ -58,8 +58,8 @@ def test_search_prints_a_table_that_cut_and_awk_can_read(here: Path, capsys: Cap
     done = run(capsys, "search", here / "flange.png")
 
     header, *rows = [line.split("\t") for line in done.out.splitlines()]
-    assert header == ["similarity", "relation", "verdict", "drawing", "page", "id"]
-    assert all(len(row) == 6 for row in rows)
+    assert header == ["similarity", "relation", "verdict", "drawing", "page", "id", "why"]
+    assert all(len(row) == 7 for row in rows)
     assert done.out.replace("\n", "").replace("\t", "").isprintable()
     assert ["1.000", "exact", "duplicate", "drawings/flange.png", "1"] in [row[:5] for row in rows]
 
@@ -173,7 +173,21 @@ def test_compare_shows_what_changed(here: Path, capsys: Capture, tmp_path: Path)
     assert done.json["diff_file"] == str(picture)
     assert picture.read_bytes().startswith(PNG)
     table = run(capsys, "compare", old, new)
-    assert "change\tx\ty\twidth\theight\tarea" in table.out
+    assert "change\tx\ty\twidth\theight\tarea\tplace" in table.out
+    assert done.json["reason"] in table.out
+
+
+def test_what_is_ignored_is_no_change(here: Path, capsys: Capture) -> None:
+    """If this fails, a mask changes nothing, or a misspelt one silently masks nothing."""
+    old, new = here / "flange.png", here / "flange rev B.png"
+
+    done = run(capsys, "compare", old, new, "--ignore", "0,0,1,1", "--json")
+    wrong = run(capsys, "search", new, "--ignore", "titleblock")
+
+    assert done.json["diff_regions"] == []
+    assert wrong.code == 2
+    assert "titleblock" in wrong.err
+    assert "X,Y,WIDTH,HEIGHT" in wrong.err
 
 
 def test_compare_of_strangers_is_exit_code_1(here: Path, capsys: Capture) -> None:

@@ -15,7 +15,7 @@ from dedup2d.errors import InvalidParameterError, UnreadableRecordError
 from dedup2d.paging import make_token, read_token
 from dedup2d.testing import ManualClock
 from dedup2d.testing.job_making import RESULT, make_job
-from dedup2d.types import Comparison, Job, Relation, SearchParams, SearchResult, Verdict
+from dedup2d.types import Area, Comparison, Job, Relation, SearchParams, SearchResult, Verdict
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
@@ -47,6 +47,40 @@ def test_records_of_other_versions_are_read() -> None:
     record["invented_later"] = {"deep": [1, 2]}
 
     assert from_json(json.dumps(record), Job) == make_job(ManualClock())
+
+
+def test_results_from_before_matches_said_why_are_read() -> None:
+    """If this fails, the results of finished jobs are lost with an upgrade."""
+    record = json.loads(to_json(RESULT))
+    for match in record["duplicates"] + record["similar"]:
+        for name in ("reason", "thresholds", "changed_area"):
+            del match[name]
+        for region in match["diff_regions"]:
+            for name in ("place", "shift_x", "shift_y", "x_mm", "y_mm", "width_mm", "height_mm"):
+                del region[name]
+    found = from_json(json.dumps(record), SearchResult)
+
+    (match, *_) = found.duplicates + found.similar
+    assert (match.reason, match.thresholds, match.changed_area) == ("", {}, None)
+    assert match.diff_regions[0].place == "sheet"
+    assert match.diff_regions[0].x_mm is None
+
+
+def test_areas_to_ignore_come_back_equal() -> None:
+    """If this fails, a job searches without the masks that it was given."""
+    params = SearchParams(ignore=(Area(x=0.7, y=0.8, width=0.3, height=0.2), "title_block"))
+
+    assert from_json(to_json(params), SearchParams) == params
+    assert from_json(b"{}", SearchParams).ignore == ()
+
+
+@pytest.mark.parametrize(
+    "ignore", [["notes"], [{"x": 0, "y": 0, "width": 0, "height": 1}], [7], ["frame"] * 21]
+)
+def test_areas_that_are_none_are_refused(ignore: list[object]) -> None:
+    """If this fails, a damaged record masks something else than was asked for."""
+    with pytest.raises(UnreadableRecordError):
+        from_json(json.dumps({"ignore": ignore}), SearchParams)
 
 
 @pytest.mark.parametrize(

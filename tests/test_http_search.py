@@ -10,7 +10,7 @@ import pytest
 
 from dedup2d.errors import UnreadableDrawingError, VisionUnavailableError
 from dedup2d.settings import Settings
-from dedup2d.types import Mode, SearchParams
+from dedup2d.types import Area, Mode, SearchParams
 from dedup2d_http.routing import PREFIX
 from tests.http_support import PNG, assert_problem, bench, failing, holding, png_of
 
@@ -55,6 +55,29 @@ async def test_parameters_reach_the_engine() -> None:
         duplicate_threshold=0.9,
         similar_threshold=0.5,
     )
+
+
+async def test_areas_to_ignore_reach_the_engine() -> None:
+    """If this fails, a masked stamp decides the verdict, or only the last of several masks counts."""
+    path = f"{PREFIX}/search?ignore=0.7,0.8,0.3,0.2&ignore=title_block&ignore=frame"
+    async with bench() as api:
+        assert (await api.client.post(path, files={"file": ("a.png", PNG)})).status_code == 200
+
+    assert api.vision.calls[0].params == SearchParams(
+        ignore=(Area(x=0.7, y=0.8, width=0.3, height=0.2), "title_block", "frame")
+    )
+
+
+@pytest.mark.parametrize("text", ["", "notes", "0,0,1", "0,0,0,1", "0,0,2,1", "nan,0,1,1", "1,0,1,1"])
+async def test_areas_that_are_none_are_refused(text: str) -> None:
+    """If this fails, a misspelt mask masks nothing without a word."""
+    async with bench() as api:
+        answer = await api.search(ignore=text)
+
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "INVALID_PARAMETER"
+    assert "ignore" in answer.json()["detail"]
 
 
 async def test_a_request_wins_over_its_preset() -> None:

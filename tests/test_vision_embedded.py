@@ -31,7 +31,7 @@ from dedup2d.protocols import VisionClient
 from dedup2d.readers import ReadLimits
 from dedup2d.testing.plans import blank_plan, drawing_file, plan
 from dedup2d.testing.vision import VISION_CLIENT_CHECKS
-from dedup2d.types import AddResult, Relation, SearchParams, SearchResult, Verdict
+from dedup2d.types import AddResult, Area, Relation, SearchParams, SearchResult, Verdict
 from dedup2d.vision import answers, embedded, search
 from dedup2d.vision.embedded import EmbeddedVision
 
@@ -171,9 +171,61 @@ async def test_the_difference_to_a_revision_is_shown(vision: EmbeddedVision) -> 
     (match,) = (*result.duplicates, *result.similar)
     assert match.match_level == 4
     assert match.diff_regions
-    picture = Image.open(BytesIO(b64decode(match.diff_image_base64 or "")))
+    picture = Image.open(BytesIO(b64decode(match.diff_image_base64 or ""))).convert("RGB")
     assert all(one.x + one.width <= picture.width for one in match.diff_regions)
     assert {mode for _, mode in picture.getcolors(1 << 16) or ()} > {(255, 255, 255)}
+
+
+async def test_a_match_says_why(vision: EmbeddedVision) -> None:
+    """Nobody could tell why a drawing is called a revision, nor how much of it changed."""
+    await vision.add("tenant", drawing_file(small_png(), "old.png"))
+    result = await vision.search("tenant", drawing_file(revised_png(), "new.png"), PARAMS)
+
+    (match,) = (*result.duplicates, *result.similar)
+    compared = await vision.compare(drawing_file(revised_png()), drawing_file(small_png()), PARAMS)
+    for one in (match, compared):
+        assert one.reason
+        assert one.thresholds["duplicate"] == PARAMS.duplicate_threshold
+        assert 0 < (one.changed_area or 0) < 0.5
+
+
+async def test_ignored_areas_count_neither_in_the_verdict_nor_in_the_difference(
+    vision: EmbeddedVision,
+) -> None:
+    """Whoever masks a stamp would still be told that the drawing was revised there."""
+    await vision.add("tenant", drawing_file(small_png(), "old.png"))
+    query = drawing_file(revised_png(), "new.png")
+    (changed,) = (await vision.search("tenant", query, PARAMS)).similar
+    with Image.open(BytesIO(b64decode(changed.diff_image_base64 or ""))) as picture:
+        width, height = picture.size
+    masks = [
+        Area(
+            x=max(0.0, one.x / width - 0.02),
+            y=max(0.0, one.y / height - 0.02),
+            width=min(1.0, one.width / width + 0.04),
+            height=min(1.0, one.height / height + 0.04),
+        )
+        for one in changed.diff_regions
+    ]
+    masked = SearchParams(ignore=tuple(masks))
+    (match,) = (await vision.search("tenant", query, masked)).duplicates
+    compared = await vision.compare(query, drawing_file(small_png()), masked)
+
+    assert changed.relation is Relation.REVISION
+    for one in (match, compared):
+        assert one.relation is Relation.IDENTICAL
+        assert one.diff_regions == ()
+
+
+async def test_a_part_to_ignore_that_is_not_there_is_named(vision: EmbeddedVision) -> None:
+    """Whoever ignores the title block would trust a verdict that looked at it, as none was found."""
+    await vision.add("tenant", drawing_file(plan(1)))
+    params = SearchParams(ignore=("title_block",))
+    found = await vision.search("tenant", drawing_file(plan(1, compression=1)), params)
+    compared = await vision.compare(drawing_file(plan(1)), drawing_file(plan(2)), params)
+
+    for result in (found, compared):
+        assert any("no title block" in text for text in result.warnings)
 
 
 async def test_differences_only_for_the_best(vision: EmbeddedVision) -> None:

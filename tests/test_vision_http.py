@@ -31,7 +31,7 @@ from dedup2d.errors import (
 from dedup2d.metrics import PrometheusMetrics
 from dedup2d.observe import REQUEST_ID
 from dedup2d.testing import ManualClock
-from dedup2d.types import DrawingFile, LevelScore, Relation, SearchParams, Verdict
+from dedup2d.types import Area, DrawingFile, LevelScore, Relation, SearchParams, Verdict
 from dedup2d.vision.http import HTTPVisionClient, VisionOptions
 from tests.serving import free_port
 from tests.vision_stub import VisionStub, stub_process, vision_stub
@@ -209,6 +209,38 @@ ANSWER: dict[str, Any] = {
     "warnings": [],
     "error": None,
 }
+
+
+async def test_what_is_to_be_ignored_is_sent_and_its_neglect_is_told() -> None:
+    """If this fails, a server that knows no masks decides by what was masked, and nobody hears of it."""
+    ignore = (Area(x=0.7, y=0.8, width=0.3, height=0.2), "title_block")
+    async with bench() as it:
+        it.stub.answer = ANSWER
+        neglected = await it.search(ignore=ignore)
+        sent = it.stub.last
+        it.stub.answer = ANSWER | {"ignored": ["0.7,0.8,0.3,0.2", "title_block"]}
+        heeded = await it.search(ignore=ignore)
+
+    assert sent
+    assert sent.fields["ignore"] == "0.7,0.8,0.3,0.2;title_block"
+    assert any("ignore" in text for text in neglected.warnings)
+    assert heeded.warnings == ()
+
+
+async def test_why_a_match_is_one_is_read() -> None:
+    """If this fails, the reasons of our own server are lost on the way."""
+    region = {"x": 1, "y": 2, "width": 3, "height": 4, "area": 5, "change": "moved", "place": "notes"}
+    match = MATCH | {
+        "reason": "one place changed",
+        "thresholds": {"same": 0.97, "odd": "x"},
+        "changed_area": 0.01,
+        "diff_regions": [region | {"shift_x": 2, "x_mm": 0.5}],
+    }
+    (found,) = (await answered(ANSWER | {"similar": [match]})).similar
+
+    assert (found.reason, found.thresholds, found.changed_area) == ("one place changed", {"same": 0.97}, 0.01)
+    (moved,) = found.diff_regions
+    assert (moved.change, moved.place, moved.shift_x, moved.x_mm) == ("moved", "notes", 2.0, 0.5)
 
 
 async def answered(answer: Any) -> Any:

@@ -155,6 +155,7 @@ def test_an_old_client_understands_the_answers(server: Served) -> None:
             ("compute_diff", (None, "True")),
             ("enable_ml", (None, "false")),
             ("enable_geometric", (None, "1")),
+            ("ignore", (None, "title_block")),
         ],
     )
     rebuilt = ask(server, "POST", "/api/v2/index/rebuild", headers=headers)
@@ -179,6 +180,8 @@ def test_an_old_client_understands_the_answers(server: Served) -> None:
     assert {"file_hash", "file_name", "similarity", "confidence", "match_level", "verdict"} <= match.keys()
     assert base64.b64decode(match["diff_image_base64"]).startswith(b"\x89PNG")
     assert match["diff_regions"]
+    assert match["reason"]
+    assert answer["ignored"] == ["title_block"]
     assert (rebuilt.json()["success"], rebuilt.json()["drawings"]) == (True, 1)
 
 

@@ -10,7 +10,7 @@ from attrs import Attribute, field, frozen, validators
 
 from dedup2d.errors import InvalidParameterError
 
-__all__ = ["IGNORED_PLACES", "MAX_IGNORED", "MAX_RESULTS_LIMIT", "Area", "Mode", "SearchParams"]
+__all__ = ["IGNORED_PLACES", "MAX_IGNORED", "MAX_RESULTS_LIMIT", "Area", "Mode", "SearchParams", "ignored_of"]
 
 MAX_RESULTS_LIMIT = 500
 
@@ -57,6 +57,23 @@ class Area:
 
     def __str__(self) -> str:
         return f"{self.x:g},{self.y:g},{self.width:g},{self.height:g}"
+
+
+def ignored_of(text: str) -> Area | str:
+    """
+    Return what *text* says to ignore: `frame`, `title_block`, or `X,Y,WIDTH,HEIGHT` as in `Area`.
+
+    Raises:
+        InvalidParameterError: it says none of these.
+    """
+    if text in IGNORED_PLACES:
+        return text
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+        return Area(x=x, y=y, width=width, height=height)
+    except ValueError:  # also that of Area
+        expected = f"X,Y,WIDTH,HEIGHT as shares 0 to 1 of the sheet, or one of {', '.join(IGNORED_PLACES)}"
+        raise InvalidParameterError("ignore", text, expected) from None
 
 
 def _ignored(_: Any, attribute: Attribute[Any], value: Any) -> None:

@@ -17,7 +17,8 @@ from starlette.requests import Request
 
 from dedup2d.errors import InvalidParameterError, shown
 from dedup2d.presets import PRESETS
-from dedup2d.types import MAX_RESULTS_LIMIT, JobStatus, Mode, SearchParams
+from dedup2d.search_params import ignored_of
+from dedup2d.types import MAX_RESULTS_LIMIT, Area, JobStatus, Mode, SearchParams
 from dedup2d_http.problems import HttpError
 
 __all__ = ["SEARCH_FIELDS", "SearchQuery", "listing_query", "no_query", "read_query", "search_query", "whole"]
@@ -75,6 +76,10 @@ def text_of(longest: int) -> Reader:
     return read
 
 
+def ignored(_: str, text: str) -> tuple[Area | str, ...]:
+    return tuple(ignored_of(part) for part in text.split(";"))
+
+
 def only(allowed: str, why: str) -> Reader:
     def read(name: str, text: str) -> str:
         if text != allowed:
@@ -101,7 +106,11 @@ SEARCH_FIELDS: Mapping[str, Reader] = {
     "exclude_self": yes_no,
     "duplicate_threshold": number(0, 1),
     "similar_threshold": number(0, 1),
+    "ignore": ignored,
 }
+_REPEATED = frozenset({"ignore"})
+"""Parameters that may come several times; their values, tuples, are joined."""
+
 _STEERING: Mapping[str, Reader] = {
     "async": yes_no,
     "callback_url": no_callback,
@@ -184,7 +193,7 @@ def read_query(request: Request, readers: Mapping[str, Reader]) -> dict[str, Any
     Read each parameter of the query with its reader.
 
     Raises:
-        InvalidParameterError: a parameter is unknown, given twice, or its reader refuses it.
+        InvalidParameterError: a parameter is unknown, given twice but not a list, or its reader refuses it.
     """
     values: dict[str, Any] = {}
     for name, text in _pairs(request.scope["query_string"]):
@@ -192,9 +201,12 @@ def read_query(request: Request, readers: Mapping[str, Reader]) -> dict[str, Any
             known = ", ".join(sorted(readers))
             allowed = f"only known parameters ({known})" if known else "no parameters here"
             raise InvalidParameterError(shown(name), text, allowed)
-        if name in values:
+        if name not in values:
+            values[name] = readers[name](name, text)
+        elif name in _REPEATED:
+            values[name] += readers[name](name, text)
+        else:
             raise InvalidParameterError(name, text, "it only once")
-        values[name] = readers[name](name, text)
     return values
 
 

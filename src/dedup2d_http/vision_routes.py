@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import anyio
 import structlog
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,7 +29,7 @@ from dedup2d_http.stopping import Stopping
 from dedup2d_http.uploads import UploadLimits, upload
 from dedup2d_http.views import json_response, tagged_response
 from dedup2d_http.vision_places import Places
-from dedup2d_http.vision_views import search_params, search_view, source_of
+from dedup2d_http.vision_views import ignored_view, search_params, search_view, source_of
 from dedup2d_http.waiting import client_gone, unless
 
 __all__ = ["RESOURCES", "VisionApi"]
@@ -100,7 +100,7 @@ async def search(api: VisionApi, request: Request) -> Response:
         async with api.drawing(body, body.file_name) as drawing:
             params = search_params(body.fields)
             found = await api.run(request, "search", partial(api.vision.search, tenant_id, drawing, params))
-    return json_response(search_view(found))
+    return json_response(search_view(found, params))
 
 
 async def add(api: VisionApi, request: Request) -> Response:
@@ -142,7 +142,7 @@ async def compare(api: VisionApi, request: Request) -> Response:
         ):
             params = search_params(body.fields)
             found = await api.run(request, "compare", partial(api.vision.compare, first, second, params))
-    return json_response(found)
+    return json_response({**asdict(found, recurse=False), **ignored_view(params)})
 
 
 async def rebuild(api: VisionApi, request: Request) -> Response:

@@ -11,7 +11,7 @@ from dedup2d.errors import InvalidParameterError
 from dedup2d.types import SearchParams, SearchResult
 from dedup2d_http.params import SEARCH_FIELDS
 
-__all__ = ["search_params", "search_view", "source_of"]
+__all__ = ["ignored_view", "search_params", "search_view", "source_of"]
 
 _LEVELS = ("l1", "l2", "l3", "l4")
 _LONGEST_SOURCE = 4096
@@ -41,9 +41,15 @@ def source_of(fields: Mapping[str, str]) -> str | None:
     return source
 
 
-def search_view(result: SearchResult) -> dict[str, Any]:
+def ignored_view(params: SearchParams) -> dict[str, list[str]]:
+    """Return what was left out, so that a client sees that this server knows `ignore`."""
+    return {"ignored": [str(one) for one in params.ignore]}
+
+
+def search_view(result: SearchResult, params: SearchParams) -> dict[str, Any]:
     """Return the contract's answer to a search, with what only we know besides."""
     return {
+        **ignored_view(params),
         "success": result.success,
         "total_matches": result.total_matches,
         "duplicates": result.duplicates,

@@ -9,20 +9,23 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from dedup2d.cli.exits import Exit
-from dedup2d.cli.options import DataDir, Duplicate, Json, Quiet, Similar, load_settings, search_params
+from dedup2d.cli.options import DataDir, Duplicate, Ignore, Json, Quiet, Similar, load_settings, search_params
 from dedup2d.cli.outputs import check_output
 from dedup2d.cli.session import open_session, run_async
 from dedup2d.cli.terminal import Column, Terminal
 from dedup2d.cli.text import counted, visible
 from dedup2d.codec import to_json
 from dedup2d.settings import Settings
-from dedup2d.types import Comparison, Mode, SearchParams, Transform, Verdict
+from dedup2d.types import Comparison, DiffRegion, Mode, SearchParams, Transform, Verdict
 
 __all__ = ["compare"]
 
-_COLUMNS = tuple(
-    Column(name, number=name != "change") for name in ("change", "x", "y", "width", "height", "area")
+_COLUMNS = (
+    Column("change"),
+    *(Column(name, number=True) for name in ("x", "y", "width", "height", "area")),
+    Column("place"),
 )
+_MILLIMETRES = tuple(Column(name, number=True) for name in ("x mm", "y mm", "width mm", "height mm"))
 
 _MOST_REGIONS = 20
 
@@ -34,6 +37,7 @@ def compare(
     *,
     duplicate_threshold: Duplicate = None,
     similar_threshold: Similar = None,
+    ignore: Ignore = None,
     diff: Annotated[Path | None, Parameter(help="Write the picture of the difference here, as PNG.")] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -57,6 +61,7 @@ def compare(
         duplicate_threshold=duplicate_threshold,
         similar_threshold=similar_threshold,
         diff_top_n=1,
+        ignore=ignore,
     )
     settings = load_settings(data_dir)
     result = run_async(lambda: _compare(settings, old, new, params))
@@ -78,6 +83,8 @@ async def _compare(settings: Settings, old: Path, new: Path, params: SearchParam
 def _show(terminal: Terminal, result: Comparison) -> None:
     related = "no relation" if result.verdict is Verdict.DIFFERENT else result.relation
     terminal.line(f"{related}, similarity {result.similarity:.3f}, verdict {result.verdict}")
+    if result.reason:
+        terminal.line(visible(result.reason))
     if result.transform and (placed := _placed(result.transform)):
         terminal.line(f"NEW was {placed} to fit OLD")
     for warning in result.warnings:
@@ -86,16 +93,21 @@ def _show(terminal: Terminal, result: Comparison) -> None:
         left_out = len(result.diff_regions) - _MOST_REGIONS
         more = f", the largest {_MOST_REGIONS} of them here" if left_out > 0 else ""
         terminal.line(counted(len(result.diff_regions), "region differs", "regions differ") + more)
-        terminal.table(
-            _COLUMNS,
-            (
-                (
-                    region.change,
-                    *(str(n) for n in (region.x, region.y, region.width, region.height, region.area)),
-                )
-                for region in result.diff_regions[:_MOST_REGIONS]
-            ),
-        )
+        shown = result.diff_regions[:_MOST_REGIONS]
+        millimetres = _MILLIMETRES if shown[0].x_mm is not None else ()
+        terminal.table((*_COLUMNS, *millimetres), map(_row, shown))
+
+
+def _row(region: DiffRegion) -> tuple[str, ...]:
+    moved = "" if region.shift_x is None else f" by {region.shift_x:g}, {region.shift_y:g}"
+    pixels = (region.x, region.y, region.width, region.height, region.area)
+    millimetres = (region.x_mm, region.y_mm, region.width_mm, region.height_mm)
+    return (
+        region.change + moved,
+        *map(str, pixels),
+        region.place.replace("_", " "),
+        *(f"{value:.1f}" for value in millimetres if value is not None),
+    )
 
 
 def _placed(transform: Transform) -> str:

@@ -11,12 +11,14 @@ from cyclopts import Group, Parameter, validators
 
 from dedup2d.errors import InvalidParameterError
 from dedup2d.presets import PRESETS
+from dedup2d.search_params import ignored_of
 from dedup2d.settings import Settings
 from dedup2d.types import MAX_RESULTS_LIMIT, Mode, SearchParams
 
 __all__ = [
     "DataDir",
     "Duplicate",
+    "Ignore",
     "Jobs",
     "Json",
     "MaxResults",
@@ -87,6 +89,17 @@ Similar = Annotated[
 ]
 
 
+Ignore = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--ignore",
+        negative="",
+        help="Leave a part of the sheet out: frame, title_block, or X,Y,WIDTH,HEIGHT as shares 0 to 1."
+        " May be given several times.",
+    ),
+]
+
+
 def at_least_one(given: Sequence[object], what: str, command: str) -> None:
     """
     Make sure that something was given to work on.
@@ -125,6 +138,7 @@ def search_params(
     max_results: int = 50,
     exclude_self: bool = False,
     diff_top_n: int = 0,
+    ignore: Sequence[str] | None = None,
 ) -> SearchParams:
     """
     Return what a search is asked to do: what is given, else the preset's, else the default.
@@ -143,5 +157,6 @@ def search_params(
         compute_diff=diff_top_n > 0,
         diff_top_n=diff_top_n,
         exclude_self=exclude_self,
+        ignore=tuple(ignored_of(text) for text in ignore or ()),
         **{**chosen, **{name: value for name, value in given.items() if value is not None}},
     )

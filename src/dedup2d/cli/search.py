@@ -16,6 +16,7 @@ from dedup2d.cli.indexing import reason_in
 from dedup2d.cli.options import (
     DataDir,
     Duplicate,
+    Ignore,
     Json,
     MaxResults,
     ModeOption,
@@ -43,6 +44,7 @@ _COLUMNS = (
     Column("drawing", wraps=True),
     Column("page", number=True),
     Column("id"),
+    Column("why", wraps=True),
 )
 _MOST_DIFFS = 50
 
@@ -53,6 +55,7 @@ def search(
     mode: ModeOption = None,
     duplicate_threshold: Duplicate = None,
     similar_threshold: Similar = None,
+    ignore: Ignore = None,
     max_results: MaxResults = 50,
     exclude_self: Annotated[
         bool,
@@ -90,6 +93,7 @@ def search(
         similar_threshold=similar_threshold,
         exclude_self=exclude_self,
         diff_top_n=min(max_results, _MOST_DIFFS) if diff else 0,
+        ignore=ignore,
     )
     asked = _Asked(terminal, params, diff, many=len(files) > 1, json=json)
     return run_async(lambda: asked.search(settings, files))
@@ -179,6 +183,7 @@ def _row(match: Match) -> tuple[str, ...]:
         place,
         str(match.page),
         match.drawing_id,
+        match.reason,
     )
 
 

@@ -12,6 +12,7 @@ from dedup2d.engine.changesets import ChangeSet, gathered
 from dedup2d.engine.clean import Picture
 from dedup2d.engine.geometry import Matrix, Points, apply, scale_of
 from dedup2d.engine.layout import Box, Layout, find_layout
+from dedup2d.engine.masks import inner_frame
 from dedup2d.engine.overlay import drawn
 from dedup2d.engine.settle import laid, settled
 from dedup2d.types import DiffRegion
@@ -105,13 +106,10 @@ def _page(shape: tuple[int, ...]) -> Box:
 
 def _inner(layout: Layout, shape: tuple[int, ...]) -> Box | None:
     """What lies inside the frame's lines; None where it is no frame of the whole sheet."""
-    if layout.frame is None:
+    frame = layout.frame
+    if frame is None or frame[2] < _WHOLE * shape[1] or frame[3] < _WHOLE * shape[0]:
         return None
-    x, y, width, height = layout.frame
-    if width < _WHOLE * shape[1] or height < _WHOLE * shape[0]:
-        return None
-    inset = max(3, max(shape) // 250)
-    return x + inset, y + inset, width - 2 * inset, height - 2 * inset
+    return inner_frame(layout, (shape[1], shape[0]))
 
 
 def _filled(shape: tuple[int, ...], box: Box, placement: Matrix | None) -> Picture:

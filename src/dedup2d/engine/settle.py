@@ -30,6 +30,7 @@ _MOST = 16.0  # pixels: a larger shift is no bent paper
 _OFF = 1.5  # pixels off their line: half of the points of a cell that lies well are nearer
 _REACHES = (12.0, 8.0, 6.0, 4.0, 3.0, 2.0)  # pixels, from step to step: farther lines count for little
 _STIFF = 6.0  # points of line that outweigh a bend of one pixel in a cell
+_LEAST_GAIN = 0.05  # of the points that shifts must bring to lines
 _STEP = 8  # pixels between those where the way back is computed
 
 
@@ -69,9 +70,13 @@ def settled(points: Points, paper: Picture, matrix: Matrix, where: Picture) -> S
         return shifts
     distances = _with_slopes(distance)
     stiffness = _stiffness(rows, columns)
+    bent = shifts
     for reach in _REACHES:
-        shifts = _improved(shifts, moved, distances, stiffness, reach)
-    return Shifts(np.clip(shifts.grid, -_MOST, _MOST), cell)
+        bent = _improved(bent, moved, distances, stiffness, reach)
+    bent = Shifts(np.clip(bent.grid, -_MOST, _MOST), cell)
+    gain = _on_lines(moved + bent.at(moved), distance) - _on_lines(moved, distance)
+    # where much of a sheet was changed, bending brings little to lines
+    return bent if gain >= _LEAST_GAIN else shifts
 
 
 def laid(ink: Picture, matrix: Matrix, shifts: Shifts, size: tuple[int, int]) -> Picture:
@@ -108,13 +113,22 @@ def _bent(shifts: Shifts, points: Points, distance: Floats) -> bool:
     """Whether a tenth of the sheet's cells, and more than one, lie off as a whole."""
     corners, weights = _corners(shifts, points)
     cell = np.take_along_axis(corners, weights.argmax(axis=1)[:, None], axis=1).ravel()
-    x, y = np.round(points).astype(np.int64).T
-    height, width = distance.shape
-    off_line = distance[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)] > _OFF
+    off_line = _looked_up(distance, points) > _OFF
     count = np.bincount(cell)
     off = np.bincount(cell, weights=off_line) > 0.5 * count
     counted = count >= _LEAST_IN_CELL
     return bool((off & counted).sum() >= max(2, 0.1 * counted.sum()))
+
+
+def _on_lines(points: Points, distance: Floats) -> float:
+    """Share of `points` that lie on a line."""
+    return float((_looked_up(distance, points) <= _OFF).mean())
+
+
+def _looked_up(distance: Floats, points: Points) -> Floats:
+    height, width = distance.shape
+    x, y = np.round(points).astype(np.intp).T
+    return np.asarray(distance[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], np.float32)
 
 
 def _improved(

@@ -14,7 +14,7 @@ from dedup2d.protocols import JobStore
 from dedup2d.testing.clock import ManualClock
 from dedup2d.testing.expecting import ContractError, expect, expect_same, refused, together
 from dedup2d.testing.job_making import admit, claim, complete, ids, make_job, take_all
-from dedup2d.types import Job, JobStatus, Mode, SearchParams
+from dedup2d.types import Area, Job, JobStatus, Mode, SearchParams
 
 __all__ = ["CHECKS"]
 
@@ -24,7 +24,12 @@ async def keeps_an_admitted_job_as_it_is(store: JobStore, clock: ManualClock) ->
         clock,
         file_name="Zeichnung \u00fc \N{SNOWMAN} 'x\" \n\x00\U0001f600.dxf",
         file_size=2**40,
-        params=SearchParams(mode=Mode.PRECISE, duplicate_threshold=0.1 + 0.2, similar_threshold=0.1),
+        params=SearchParams(
+            mode=Mode.PRECISE,
+            duplicate_threshold=0.1 + 0.2,
+            similar_threshold=0.1,
+            ignore=(Area(x=0.7, y=0.8, width=0.3, height=0.1 + 0.2), "frame"),
+        ),
         idempotency_key="key one",
     )
     returned = await store.admit(job, max_jobs=10, max_jobs_per_tenant=10)

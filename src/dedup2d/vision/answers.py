@@ -74,6 +74,9 @@ def comparison(
         transform=Transform() if same_bytes else judgement.transform,
         diff_regions=regions,
         diff_png=png,
+        reason=judgement.reason,
+        thresholds=judgement.thresholds,
+        changed_area=judgement.changed_area,
         warnings=bounded(warnings),
     )
 

@@ -24,6 +24,7 @@ from dedup2d.engine.catalogue import Catalogue
 from dedup2d.engine.clean import ink_as_png
 from dedup2d.engine.extract import compare_likenesses, extract, refingerprint
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION
+from dedup2d.engine.masks import missing_places
 from dedup2d.engine.records import FileRecord, KnownFile, SheetRecord, StoredSheet
 from dedup2d.errors import (
     Dedup2DError,
@@ -60,7 +61,7 @@ from dedup2d.vision.answers import (
 )
 from dedup2d.vision.indexes import Index, Indexes
 from dedup2d.vision.rebuilding import Rebuilding
-from dedup2d.vision.search import MAX_PAGES, QuerySheet, Search
+from dedup2d.vision.search import MAX_PAGES, QuerySheet, Search, missing_place
 
 __all__ = ["EmbeddedVision"]
 
@@ -288,12 +289,16 @@ class EmbeddedVision:
             compare_likenesses,
             query.likeness,
             other.likeness,
+            max(other.width, other.height),
+            params.ignore,
             seconds=self._limits.max_seconds,
             name=a.name,
         )
         warnings = [
             f"{file.name}: {text}" for file, one in ((a, query), (b, other)) for text in read_warnings([one])
         ]
+        layout = QuerySheet.of(1, query.likeness).fingerprint.layout
+        warnings += [missing_place(name) for name in missing_places(params.ignore, layout)]
         return comparison(found, params, same_bytes=a.sha256 == b.sha256, warnings=warnings)
 
     async def health(self) -> Health:

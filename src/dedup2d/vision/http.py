@@ -34,6 +34,7 @@ from dedup2d.types import (
 from dedup2d.vision.http_answers import (
     read_added,
     read_as,
+    read_comparison,
     read_health,
     read_picture,
     read_rebuilt,
@@ -127,7 +128,9 @@ class HTTPVisionClient:
         )
         if progress:
             progress("waiting for the vision server")
-        return await self._transport.ask(_SEARCH, request, lambda data: read_result(data, file))
+        return await self._transport.ask(
+            _SEARCH, request, lambda data: read_result(data, file, params.ignore)
+        )
 
     async def add(
         self,
@@ -218,7 +221,7 @@ class HTTPVisionClient:
         """
         fields = _search_fields(params)
         request = Request(path="/api/v2/compare", body=lambda: MultipartBody(fields, {"file": a, "other": b}))
-        return await self._transport.ask(_COMPARE, request, lambda data: read_as(data, Comparison))
+        return await self._transport.ask(_COMPARE, request, lambda data: read_comparison(data, params.ignore))
 
     async def health(self) -> Health:
         """Ask the server, for 3 seconds at most with each try."""
@@ -230,7 +233,7 @@ class HTTPVisionClient:
 
 def _search_fields(params: SearchParams) -> dict[str, str]:
     """Return the fields of the contract, and those that only our own server knows."""
-    return {
+    fields = {
         "mode": params.mode,
         "max_results": str(params.max_results),
         "compute_diff": _yes_no(params.compute_diff),
@@ -241,6 +244,8 @@ def _search_fields(params: SearchParams) -> dict[str, str]:
         "duplicate_threshold": repr(float(params.duplicate_threshold)),
         "similar_threshold": repr(float(params.similar_threshold)),
     }
+    # only where it is asked for: an older server of ours refuses what it does not know
+    return {**fields, "ignore": ";".join(map(str, params.ignore))} if params.ignore else fields
 
 
 def _yes_no(value: bool) -> str:

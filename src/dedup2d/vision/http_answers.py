@@ -8,12 +8,15 @@ others) may be missing; a `relation` is then the most that can be said of a matc
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
+
+from attrs import evolve
 
 from dedup2d.errors import MissingExtraError, VisionBadResponseError, VisionRefusedError, shown
 from dedup2d.types import (
     AddResult,
+    Comparison,
     DiffRegion,
     DrawingFile,
     Health,
@@ -32,7 +35,15 @@ try:
 except ImportError:
     raise MissingExtraError("http", "calling a vision server (msgspec)") from None
 
-__all__ = ["read_added", "read_as", "read_health", "read_picture", "read_rebuilt", "read_result"]
+__all__ = [
+    "read_added",
+    "read_as",
+    "read_comparison",
+    "read_health",
+    "read_picture",
+    "read_rebuilt",
+    "read_result",
+]
 
 T = TypeVar("T")
 
@@ -41,11 +52,16 @@ _PICTURES = (_PNG, b"\xff\xd8\xff")
 _LONGEST_ID = 500
 _LONGEST_NAME = 500
 _LONGEST_PATH = 4096
+_LONGEST_REASON = 500
 _ROUNDING = 1e-6
 _MOST_DETAILS = 32
 _HEALTHY = frozenset({"healthy", "ok", "up", "pass", "ready", "alive"})
 _DEGRADED = frozenset({"degraded", "warn", "warning"})
+_IGNORED_NOT = "the vision server does not know ignore: nothing was left out of the comparison"
 _UNKNOWN_REGIONS = "the vision server gives difference regions in a form that is not known here: left out"
+
+
+_REGION_NUMBERS = ("shift_x", "shift_y", "x_mm", "y_mm", "width_mm", "height_mm")
 
 
 class _Match(msgspec.Struct):
@@ -61,6 +77,9 @@ class _Match(msgspec.Struct):
     page: int = 1
     query_page: int = 1
     source: str | None = None
+    reason: str = ""
+    thresholds: dict[str, Any] = {}
+    changed_area: float | None = None
     transform: Transform | None = None
     diff_image_base64: str | None = None
     diff_regions: list[Any] | None = None
@@ -78,6 +97,11 @@ class _Result(msgspec.Struct):
     error: Any = None
     file_hash: str = ""
     pages: int = 1
+    ignored: list[str] | None = None
+
+
+class _Ignored(msgspec.Struct):
+    ignored: list[str] | None = None
 
 
 class _Added(msgspec.Struct):
@@ -111,9 +135,21 @@ def read_as(data: bytes, kind: type[T]) -> T:
         raise VisionBadResponseError(str(error)) from None
 
 
-def read_result(data: bytes, file: DrawingFile) -> SearchResult:
+def read_comparison(data: bytes, ignore: Sequence[object] = ()) -> Comparison:
     """
-    Return the result of the search for *file*.
+    Return the result of a comparison that was to *ignore* something.
+
+    Raises:
+        VisionBadResponseError: it is none.
+    """
+    found = read_as(data, Comparison)
+    warnings = _not_ignored(read_as(data, _Ignored).ignored, ignore)
+    return evolve(found, warnings=(*found.warnings, *warnings))
+
+
+def read_result(data: bytes, file: DrawingFile, ignore: Sequence[object] = ()) -> SearchResult:
+    """
+    Return the result of the search for *file* that was to *ignore* something.
 
     Raises:
         VisionBadResponseError: something that the contract demands is missing or wrong.
@@ -125,7 +161,7 @@ def read_result(data: bytes, file: DrawingFile) -> SearchResult:
     # Of our own server only: another may hash otherwise.
     if len(found.file_hash) == 64 and found.file_hash != file.sha256:
         raise VisionBadResponseError("it is for a file of other bytes than were sent")
-    warnings = list(found.warnings)
+    warnings = [*found.warnings, *_not_ignored(found.ignored, ignore)]
     duplicates = tuple(_match(one, Verdict.DUPLICATE, file, warnings) for one in found.duplicates)
     similar = tuple(_match(one, Verdict.SIMILAR, file, warnings) for one in found.similar)
     return SearchResult(
@@ -139,6 +175,11 @@ def read_result(data: bytes, file: DrawingFile) -> SearchResult:
         file_hash=file.sha256,
         pages=found.pages,
     )
+
+
+def _not_ignored(done: list[str] | None, asked: Sequence[object]) -> list[str]:
+    """Return the warning that the server did not leave out what it was asked to, if so."""
+    return [_IGNORED_NOT] if asked and done != [str(one) for one in asked] else []
 
 
 def read_added(data: bytes) -> AddResult:
@@ -225,6 +266,9 @@ def _match(found: _Match, verdict: Verdict, file: DrawingFile, warnings: list[st
         transform=found.transform,
         diff_image_base64=_picture(found.diff_image_base64),
         diff_regions=regions or (),
+        reason=shown(found.reason, _LONGEST_REASON),
+        thresholds={name: float(value) for name, value in found.thresholds.items() if _is_number(value)},
+        changed_area=None if found.changed_area is None else _share("changed_area", found.changed_area),
     )
 
 
@@ -277,6 +321,8 @@ def _regions(found: Any) -> tuple[DiffRegion, ...] | None:
                 height=int(one["height"]),
                 area=int(one.get("area", one["width"] * one["height"])),
                 change=one.get("change", "changed"),
+                place=one.get("place", "sheet"),
+                **{name: None if one.get(name) is None else float(one[name]) for name in _REGION_NUMBERS},
             )
             for one in found
         )

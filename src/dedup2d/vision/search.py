@@ -17,6 +17,7 @@ from dedup2d.engine.candidates import Candidate
 from dedup2d.engine.extract import Overlay, differences, verify_batch
 from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.judge import Judgement, judge
+from dedup2d.engine.masks import missing_places
 from dedup2d.engine.records import Likeness
 from dedup2d.engine.verify import Evidence
 from dedup2d.errors import UnreadableDrawingError
@@ -24,7 +25,7 @@ from dedup2d.protocols import Progress
 from dedup2d.types import Drawing, Match, Mode, SearchParams, Transform, Verdict
 from dedup2d.vision.indexes import Index
 
-__all__ = ["MAX_PAGES", "Found", "QuerySheet", "Search"]
+__all__ = ["MAX_PAGES", "Found", "QuerySheet", "Search", "missing_place"]
 
 T = TypeVar("T")
 
@@ -127,6 +128,7 @@ class Search:
         """Search for *sheets* and merge: each drawing is found once, for the sheet it fits best."""
         await self._index.catch_up()
         await self._warn_of_left_out()
+        self._warn_of_missing_places(sheets)
         for number, sheet in enumerate(sheets, 1):
             self._progress(f"searching sheet {number} of {len(sheets)}")
             await self._search_sheet(sheet, len(sheets))
@@ -152,6 +154,11 @@ class Search:
                 f"{left_out} of {counts.drawings} drawings were not searched: their fingerprints are"
                 " of another version or damaged; rebuild the index"
             )
+
+    def _warn_of_missing_places(self, sheets: Sequence[QuerySheet]) -> None:
+        for sheet in sheets:
+            for name in missing_places(self._params.ignore, sheet.fingerprint.layout):
+                self._warnings.append(missing_place(name, sheet.page if len(sheets) > 1 else None))
 
     async def _search_sheet(self, sheet: QuerySheet, sheets: int) -> None:
         started = time.perf_counter()
@@ -217,7 +224,7 @@ class Search:
         stored = await anyio.to_thread.run_sync(self._index.catalogue.sheets, keys)
         others = tuple(one.likeness for one in stored)
         try:
-            found = await self._call(verify_batch, sheet.likeness, others)
+            found = await self._call(verify_batch, sheet.likeness, others, self._params.ignore)
         except UnreadableDrawingError as error:
             # One drawing that hangs or crashes the verification must not make all searches fail.
             self._warnings.append(f"{len(keys)} candidates could not be verified: {error.reason}")
@@ -244,12 +251,13 @@ class Search:
 
     async def _with_difference(self, hit: Hit) -> Match:
         match = _match(hit)
-        pictures = await anyio.to_thread.run_sync(self._index.catalogue.pictures, [hit.key])
-        if hit.key not in pictures:
+        stored = await anyio.to_thread.run_sync(self._index.catalogue.sheets, [hit.key])
+        if not stored:
             return match
-        overlay = Overlay(pictures[hit.key], hit.evidence)
+        side = max(hit.drawing.width, hit.drawing.height)
+        overlay = Overlay(stored[0].likeness, hit.evidence, side)
         try:
-            (difference,) = await self._call(differences, hit.sheet.likeness.ink, (overlay,))
+            (difference,) = await self._call(differences, hit.sheet.likeness, (overlay,), self._params.ignore)
         except UnreadableDrawingError as error:
             self._warnings.append(f"no difference picture of {hit.drawing.drawing_id}: {error.reason}")
             return match
@@ -278,7 +286,16 @@ def _match(hit: Hit) -> Match:
         source=drawing.source,
         levels=judgement.levels,
         transform=Transform() if hit.exact else judgement.transform,
+        reason=judgement.reason,
+        thresholds=judgement.thresholds,
+        changed_area=judgement.changed_area,
     )
+
+
+def missing_place(name: str, page: int | None = None) -> str:
+    """Return the warning that a sheet has nothing of that *name* to ignore."""
+    where = "the query" if page is None else f"page {page}"
+    return f"{where} has no {name.replace('_', ' ')} that could be found: nothing was left out for it"
 
 
 async def _all_of(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -191,8 +191,8 @@ def _filters(groups: Sequence[Group]) -> str:
     return (
         f'<nav><form>{chips}<input type="search" name="text" placeholder="File name" aria-label="File name">'
         '<output name="shown" class="soft"></output>'
-        '<span class="legend"><span><i class="added"></i>only in the first</span>'
-        '<span><i class="removed"></i>only in this one</span></span></form></nav>'
+        '<span class="legend"><span><i class="added"></i>only in the first, solid</span>'
+        '<span><i class="removed"></i>only in this one, hatched</span></span></form></nav>'
     )
 
 
