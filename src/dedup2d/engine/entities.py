@@ -97,7 +97,7 @@ def compare_entities(query: Shapes, other: Shapes, placement: Matrix) -> EntityE
     if explained < _LEAST_EXPLAINED or not (len(query.segments) or len(query.arcs) or query.words):
         return None
     target = Lines.of(other)
-    matrix = _refined(Lines.of(query), target, placement)
+    matrix = _refined(query, target, placement)
     if matrix is None:
         return None
     own = Lines.of(query, matrix)
@@ -129,10 +129,11 @@ def _least(query: float, other: float) -> float:
     return 1.1 * longest + _LEAST_LINE if longest else 0.0
 
 
-def _refined(query: Lines, other: Lines, placement: Matrix) -> Matrix | None:
+def _refined(query: Shapes, other: Lines, placement: Matrix) -> Matrix | None:
     """The similarity, all but a little, near `placement` that lays the query's lines on the other's."""
-    fit = query.thinned(_FIT)
-    matrix = _similarity(placement, fit.points)
+    fit = Lines.of(query).thinned(_FIT)
+    places = np.array([(word.x, word.y) for word in query.words]).reshape(-1, 2)
+    matrix = _similarity(placement, np.concatenate([fit.points, places]))
     if matrix is None:
         return None
     for reach in _REACH:

@@ -8,6 +8,8 @@ in pixels of the ink picture.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +28,23 @@ MAX_VIEWS = 8
 _Boxes = npt.NDArray[np.int32]
 """(N, 4): left, top, right, bottom."""
 
+_Places = npt.NDArray[np.float64]
+"""The same between pixels."""
+
 _LINE_SIDE = 1000  # long side of the picture that borders and cells are looked for on
 _VIEW_SIDE = 500  # the same for views
 _MARGIN = 0.1  # of the sheet's side: most that may lie between the outer and the inner border
+_RIM = 0.012  # of the side: how near to the border a title block lies
+_JOINED = 70  # part of the side that ink in one group lies apart at most
+_LETTER, _WORD = 0.025, 0.12  # of the side: higher connected ink is no letter, longer no word
+_APART, _FAR = 0.012, 0.03  # of the side: gaps within a view
+_BESIDE = 0.025  # of the side: how far a view's texts lie off it
+_LEAST_VIEW = 0.07  # of the side: what is smaller belongs to the view beside it
+_THIN = 0.015  # of the side: what is no higher is a line of some table
+_LINE_GAP, _LEAST_NOTE = 0.015, 0.06
+_SPECK = 3  # pixels
+_COLUMN = 0.12  # of the side: what is shorter along two sides of the border is a text in its corner
+_BLOCK = 0.25  # of the frame's area: no title block is larger
 _TABLE = 0.4  # of the frame's area: a larger grid of cells is no table
 
 
@@ -59,18 +75,24 @@ def find_layout(ink: Picture) -> Layout:
     borders = find_borders(lines)
     frame = _frame(borders, lines)
     inside = _inside(lines, frame)
-    tables = _tables(lines, inside, frame)
+    tables = _along(_tables(lines, inside, frame), frame, lines)
     rest = np.asarray(cv2.bitwise_and(lines, inside), np.uint8)
     for left, top, right, bottom in tables:
         rest[max(top - 2, 0) : bottom + 2, max(left - 2, 0) : right + 2] = 0
-    views, notes, view_step = _groups(rest)
-    title, revisions = _named(tables)
+    small, step = _reduced(rest, _VIEW_SIDE)
+    groups = _groups(small)
+    if frame is not None:
+        rim = np.array(frame.box) / step
+        groups, column = _off_rim(groups, rim, tables / step, max(small.shape))
+        tables = tables if len(tables) else (column[:1] * step).astype(np.int32)
+    views, notes = _sorted_out(groups, small)
+    title, revisions = _named(tables, frame)
     return Layout(
         frame=None if frame is None else _scaled(np.array(frame.box), line_step, ink),
         title_block=None if title is None else _scaled(title, line_step, ink),
         revision_table=None if revisions is None else _scaled(revisions, line_step, ink),
-        notes=tuple(_scaled(box, line_step * view_step, ink) for box in notes),
-        views=tuple(_scaled(box, line_step * view_step, ink) for box in views[:MAX_VIEWS]),
+        notes=tuple(_scaled(box, line_step * step, ink) for box in notes),
+        views=tuple(_scaled(box, line_step * step, ink) for box in views[:MAX_VIEWS]),
     )
 
 
@@ -84,7 +106,8 @@ def _reduced(ink: Picture, side: int) -> tuple[Picture, int]:
         ink, 0, height - ink.shape[0], 0, width - ink.shape[1], cv2.BORDER_CONSTANT, value=(0,)
     )
     small = cv2.resize(whole, (width // step, height // step), interpolation=cv2.INTER_AREA)
-    return np.where(small > 0, 255, 0).astype(np.uint8), step
+    # of a line one pixel wide, half or a third of a place is ink; what is less is a corner of it
+    return np.where(small > 60 // (step - 1), 255, 0).astype(np.uint8), step
 
 
 def _scaled(box: npt.NDArray[np.generic], step: int, ink: Picture) -> Box:
@@ -101,14 +124,23 @@ def _frame(borders: list[Border], ink: Picture) -> Border | None:
     left, top, right, bottom = _span(ink)
     if outer.area < 0.5 * (right - left) * (bottom - top):
         return None
-    outside = cv2.countNonZero(ink) - cv2.countNonZero(cv2.bitwise_and(ink, _filled(ink, outer, -3)))
-    if outside > 0.08 * cv2.countNonZero(ink):
+    if not _is_outermost(ink, outer):
         return None
     frame = outer
     for border in borders[1:]:
         if _within(border, outer) and border.area < frame.area:
             frame = border
     return frame
+
+
+def _is_outermost(ink: Picture, border: Border) -> bool:
+    """Whether little lies outside of `border`, or what lies all around it, as a second border does."""
+    outside = cv2.bitwise_and(ink, cv2.bitwise_not(_filled(ink, border, -3)))
+    left, top, right, bottom = (round(value) for value in border.box)
+    total, count = cv2.countNonZero(ink), cv2.countNonZero(outside)
+    strips = (outside[:top], outside[bottom:], outside[:, :left], outside[:, right:])
+    around = min(int(np.count_nonzero(strip)) for strip in strips)
+    return count <= 0.08 * total or (count <= 0.35 * total and around > 0.08 * count)
 
 
 def _span(ink: Picture) -> tuple[int, int, int, int]:
@@ -176,25 +208,131 @@ def _cells(ink: Picture, inside: Picture) -> _Boxes:
     return np.array(boxes, np.int32).reshape(-1, 4)
 
 
-def _named(tables: _Boxes) -> tuple[_Boxes | None, _Boxes | None]:
-    """The title block and the revision table among `tables`."""
-    if not len(tables):
+def _along(tables: _Boxes, frame: Border | None, ink: Picture) -> _Boxes:
+    """The tables that lie at the border, and what lies at those."""
+    if not len(tables) or frame is None:
+        return tables[:0]
+    near = _RIM * max(ink.shape)
+    rim = (np.abs(tables - np.array(frame.box)) <= near).any(axis=1)
+    while True:
+        beside = np.asarray((_gaps(tables, tables[rim]) <= near).any(axis=1))
+        if (beside == rim).all():
+            return np.asarray(tables[rim], np.int32)
+        rim = beside
+
+
+def _named(tables: _Boxes, frame: Border | None) -> tuple[_Boxes | None, _Boxes | None]:
+    """The title block and the revision table: the largest of `tables` in a corner, and the next."""
+    if frame is None or not len(tables):
         return None, None
-    sizes = (tables[:, 2] - tables[:, 0]) * (tables[:, 3] - tables[:, 1])
-    return tables[int(sizes.argmax())], None
+    sides = np.abs(tables - np.array(frame.box)) <= 0.03 * max(frame.box)
+    sizes = (tables[:, 2:] - tables[:, :2]).prod(axis=1)
+    order = np.lexsort((-sizes, sides.sum(axis=1) < 2))
+    return tables[order[0]], tables[order[1]] if len(order) > 1 else None
 
 
-def _groups(ink: Picture) -> tuple[_Boxes, _Boxes, int]:
-    """Boxes of views and of notes in the picture reduced by the step that is returned too."""
-    small, step = _reduced(ink, _VIEW_SIDE)
-    side = max(small.shape)
-    reach = max(3, side // 60) | 1
+def _groups(small: Picture) -> _Boxes:
+    """Boxes of ink that lies close together, without specks."""
+    reach = max(3, max(small.shape) // _JOINED) | 1
     joined = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
     boxes = _outlined(np.asarray(joined, np.uint8))
-    sizes = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-    views = boxes[sizes > side / 16]
-    order = np.argsort(-(views[:, 2] - views[:, 0]) * (views[:, 3] - views[:, 1]), kind="stable")
-    return views[order], np.empty((0, 4), np.int32), step
+    return np.asarray(boxes[(boxes[:, 2:] - boxes[:, :2]).max(axis=1) > _SPECK], np.int32)
+
+
+def _off_rim(groups: _Boxes, rim: _Places, tables: _Places, side: int) -> tuple[_Boxes, _Boxes]:
+    """
+    Groups that are no part of what is written along the border, and title blocks among the others.
+
+    What reaches from the border to a table, or along two sides of the border, is no view.
+    """
+    sides = (np.abs(groups - rim) <= _RIM * side).sum(axis=1)
+    whole = float((rim[2] - rim[0]) * (rim[3] - rim[1]))
+    small = (groups[:, 2:] - groups[:, :2]).prod(axis=1) < _BLOCK * whole
+    long = (groups[:, 2:] - groups[:, :2]).max(axis=1) > _COLUMN * side
+    column = small & long & (sides >= 2)
+    lone = column.copy()
+    if len(tables):
+        column |= small & (sides >= 1) & (_gaps(groups, tables) <= _RIM * side).any(axis=1)
+    return groups[~column], groups[lone]
+
+
+def _sorted_out(groups: _Boxes, small: Picture) -> tuple[_Boxes, _Boxes]:
+    """Views, largest first, and notes."""
+    side = max(small.shape)
+    drawn = _is_drawn(_outlined(small), groups, side)
+    views = _merged(groups[drawn], groups[~drawn], side)
+    notes = _texts(groups[~drawn], views, side)
+    thin = (views[:, 2:] - views[:, :2]).min(axis=1) <= side * _THIN
+    views = views if thin.all() else views[~thin]
+    sizes = (views[:, 2:] - views[:, :2]).prod(axis=1)
+    return views[np.argsort(-sizes, kind="stable")], notes
+
+
+def _is_drawn(parts: _Boxes, groups: _Boxes, side: int) -> npt.NDArray[np.bool_]:
+    """Which groups hold something larger than letters are; the others are text or specks."""
+    sizes = parts[:, 2:] - parts[:, :2]
+    large = parts[(sizes.min(axis=1) > side * _LETTER) | (sizes.max(axis=1) > side * _WORD)]
+    middles = (large[:, :2] + large[:, 2:]) / 2
+    held = (middles[:, None] >= groups[None, :, :2]) & (middles[:, None] <= groups[None, :, 2:])
+    return np.asarray(held.all(axis=2).any(axis=0))
+
+
+def _merged(boxes: _Boxes, texts: _Boxes, side: int) -> _Boxes:
+    """Join groups that overlap or are near for their size, and give each the texts beside it."""
+    boxes = _joined(boxes, side * _APART, side * _FAR)
+    large = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) > side * _LEAST_VIEW
+    views, small = boxes[large], np.concatenate([boxes[~large], texts])
+    if not len(views):
+        return boxes
+    gaps = _gaps(small, views)
+    for box, nearest, gap in zip(small, gaps.argmin(axis=1), gaps.min(axis=1), strict=True):
+        if gap <= side * _BESIDE and len(views):
+            views[nearest, :2] = np.minimum(views[nearest, :2], box[:2])
+            views[nearest, 2:] = np.maximum(views[nearest, 2:], box[2:])
+    return _joined(views, 0.0, 0.0)
+
+
+def _joined(boxes: _Boxes, share: float, most: float) -> _Boxes:
+    """Join boxes nearer than a share of the smaller one's size (`share` at least, `most` at most)."""
+    while len(boxes) > 1:
+        sizes = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        smaller = np.minimum(sizes[:, None], sizes[None, :])
+        close = _gaps(boxes, boxes) <= np.clip(0.12 * smaller, share, max(most, share))
+        group = _connected(close)
+        if group.max() + 1 == len(boxes):
+            break
+        order = np.argsort(group, kind="stable")
+        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        low = np.minimum.reduceat(boxes[order, :2], starts)
+        boxes = np.hstack([low, np.maximum.reduceat(boxes[order, 2:], starts)])
+    return boxes
+
+
+def _gaps(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Distance (N, M) from each box to each other one, 0 where they overlap."""
+    apart = np.maximum(one[:, None, :2] - two[None, :, 2:], two[None, :, :2] - one[:, None, 2:])
+    return np.asarray(np.maximum(apart, 0).max(axis=2), np.float64)
+
+
+def _connected(close: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Number of the group of each node, groups being connected by `close` (N, N)."""
+    group = np.arange(len(close))
+    while True:
+        least = np.where(close, group[None, :], len(close)).min(axis=1)
+        if (least == group).all():
+            return np.asarray(np.unique(group, return_inverse=True)[1], np.int64)
+        group = least
+
+
+def _texts(groups: _Boxes, views: _Boxes, side: int) -> _Boxes:
+    """Blocks of text away from views: several lines of some length."""
+    if len(views):
+        inside = (groups[:, None, :2] >= views[None, :, :2]) & (groups[:, None, 2:] <= views[None, :, 2:])
+        groups = groups[~np.asarray(inside.all(axis=2)).any(axis=1)]
+    blocks = _joined(groups, side * _LINE_GAP, side * _LINE_GAP)
+    size = blocks[:, 2:] - blocks[:, :2]
+    notes = (size.max(axis=1) > side * _LEAST_NOTE) & (size.min(axis=1) > side * _LETTER / 2)
+    return np.asarray(blocks[notes], np.int32)
 
 
 def _outlined(ink: Picture) -> _Boxes:
