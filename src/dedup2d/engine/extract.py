@@ -110,12 +110,23 @@ def _refingerprint(ink: bytes) -> bytes | None:
 
 
 def verify_batch(
-    query: Likeness, others: tuple[Likeness, ...], ignore: Ignored = ()
+    query: Likeness,
+    others: tuple[Likeness, ...],
+    ignore: Ignored = (),
+    placements: tuple[tuple[float, ...] | None, ...] | None = None,
 ) -> tuple[Evidence | None, ...]:
-    """Verify *query* against *others*; None where there is no ink or the stored data are damaged."""
+    """
+    Verify *query* against *others*; None where there is no ink or the stored data are damaged.
+
+    *placements* say how the search saw the query on each of them, see `Candidate.placement`.
+    """
     prepared, shapes = _prepared(query), _shapes(query)
     masks = _masks(prepared.fingerprint, prepared.ink, ignore)
-    return tuple(_verified(prepared, shapes, other, masks) for other in others)
+    seen = placements or (None,) * len(others)
+    return tuple(
+        _verified(prepared, shapes, other, masks, placement)
+        for other, placement in zip(others, seen, strict=True)
+    )
 
 
 def _masks(fingerprint: Fingerprint, ink: Picture, ignore: Ignored) -> tuple[Box, ...]:
@@ -135,22 +146,29 @@ def _shapes(sheet: Likeness) -> Shapes | None:
 
 
 def _verified(
-    query: Prepared, shapes: Shapes | None, other: Likeness, masks: tuple[Box, ...]
+    query: Prepared,
+    shapes: Shapes | None,
+    other: Likeness,
+    masks: tuple[Box, ...],
+    placement: tuple[float, ...] | None,
 ) -> Evidence | None:
+    seen = None if placement is None else np.array(placement, np.float64).reshape(3, 3)
     try:
-        evidence = verify_prepared(query, _prepared(other), ignore=masks)
-    except (ValueError, cv2.error):
+        evidence = verify_prepared(query, _prepared(other), seen, ignore=masks)
+    except (ValueError, cv2.error, np.linalg.LinAlgError):
         return None
-    if evidence is None or min(evidence.query.agreed, evidence.other.agreed) < _LIKE:
+    if evidence is None or evidence.rough or min(evidence.query.agreed, evidence.other.agreed) < _LIKE:
         return evidence
-    return _with_entities(evidence, shapes, _shapes(other) if shapes else None)
+    return _with_entities(evidence, shapes, _shapes(other) if shapes else None, masks)
 
 
-def _with_entities(evidence: Evidence, query: Shapes | None, other: Shapes | None) -> Evidence:
+def _with_entities(
+    evidence: Evidence, query: Shapes | None, other: Shapes | None, masks: tuple[Box, ...]
+) -> Evidence:
     """The evidence with how the sheets agree as vectors, where both are known as such."""
     if query is None or other is None:
         return evidence
-    return evolve(evidence, entities=compare_entities(query, other, evidence.placement))
+    return evolve(evidence, entities=compare_entities(query, other, evidence.placement, ignore=masks))
 
 
 def differences(

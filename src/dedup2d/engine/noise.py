@@ -4,8 +4,8 @@ Tells what changed from what only looks so: how good the two pictures are decide
 - Two renders that lie on each other to the pixel: a piece of line of 8 pixels (on a sheet of 2000) without
   a partner is a change, as one stroke of a letter.
 - As sharp as each other: one of 12 pixels that does not merely lie beside its partner.
-- One coarser, or with wider lines, as a fax or a scan: one of 24 pixels (more the coarser it is) clearly apart
-  from other ink, which stands out among the other pieces.
+- One coarser, or with wider lines, as a fax or a scan: one of 24 pixels (more the coarser it is) clearly
+  apart from other ink, which stands out among the other pieces.
 
 In a coarser or blurred picture the thinnest lines may be missing, each for itself, while all that it shows is
 on the other sheet: they were too thin or too pale for it.

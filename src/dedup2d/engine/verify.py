@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "Side", "verify", "verify_prepared"]
 
 _RIM = 0.05  # of the ink's box
+_LEAST_SEEN = 0.05  # of the ink lies in the views
 _MOST_CLUSTERS = 200
 _MOST_SPREAD = 30000  # points whose agreement by place is looked at
 
@@ -37,7 +38,7 @@ class Side:
 
     `covered`: of all its ink. `overlap`: how much lies where the other sheet is. `agreed`: confirmed
     share of that. `chance`: what would agree by chance, laid some way off. `spread`: confirmed share by
-    place (cells of a grid) instead of by ink, so that text does not outweigh the views.
+    place in the views (cells of a grid) instead of by ink, so that neither text nor the form outweighs them.
     `lost`: clusters without a partner, longest first, in pixels of this sheet, `size` pixels long.
     `points`: pixels of line. `half_width`: mean of the lines, in pixels. `off`: how deep within its ink's box
     reaches what lies off the other sheet, as share of the box's shorter side. `sheet`: width and height.
@@ -219,18 +220,28 @@ def _chance(own: Prepared, target: Prepared, matrix: Matrix, reach: float) -> fl
 
 
 def _spread(own: Prepared, points: Points, matched: npt.NDArray[np.bool_]) -> float:
-    """Mean share that is confirmed of a cell, over the cells off the rim, where frames run."""
+    """Mean share that is confirmed of a cell, over the cells of the views."""
     step = len(points) // _MOST_SPREAD + 1
     points, matched = points[::step], matched[::step]
+    seen = _in_views(own, points)
+    if not seen.any():
+        return float(matched.mean())
+    spot = (points[seen] * np.float32(64 / own.side)).astype(np.int32)
+    bucket = spot[:, 1] * 65 + spot[:, 0]
+    total = np.bincount(bucket)
+    hit = np.bincount(bucket, weights=matched[seen])
+    used = total > 0
+    return float((hit[used] / total[used]).mean())
+
+
+def _in_views(own: Prepared, points: Points) -> npt.NDArray[np.bool_]:
+    """Which points belong to the views; where no form is known, which lie off the rim, where frames run."""
+    layout = own.fingerprint.layout
+    if layout.title_block is not None:
+        seen = _in_boxes(points, layout.views)
+        if np.count_nonzero(seen) >= _LEAST_SEEN * len(points):
+            return seen
     x, y, width, height = own.fingerprint.box
     middle = np.array([x + width / 2, y + height / 2], np.float32)
     room = np.array([max(width, 1), max(height, 1)], np.float32) * np.float32(0.5 - _RIM)
-    off_rim = (np.abs(points - middle) < room).all(axis=1)
-    if not off_rim.any():
-        return float(matched.mean())
-    spot = (points[off_rim] * np.float32(64 / own.side)).astype(np.int32)
-    bucket = spot[:, 1] * 65 + spot[:, 0]
-    total = np.bincount(bucket)
-    hit = np.bincount(bucket, weights=matched[off_rim])
-    used = total > 0
-    return float((hit[used] / total[used]).mean())
+    return np.asarray((np.abs(points - middle) < room).all(axis=1), np.bool_)
