@@ -66,15 +66,22 @@ def encoded(kind: str, mode: str = "L", **options: object) -> bytes:
     return out.getvalue()
 
 
+_FONT = "/Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
+
+
 def pdf(pages: int = 1, box: str = "0 0 842 595", trailer: str = "") -> bytes:
-    content = b"50 50 m 700 500 l S 100 100 200 200 re S"
+    return pdf_with(b"50 50 m 700 500 l S 100 100 200 200 re S", pages, box, trailer)
+
+
+def pdf_with(content: bytes, pages: int = 1, box: str = "0 0 842 595", trailer: str = "") -> bytes:
+    """A PDF whose pages show *content*, with Helvetica as F1."""
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Count %d /Kids [%s] >>"
         % (pages, b" ".join(b"%d 0 R" % (4 + n) for n in range(pages))),
         b"<< /Length %d >> stream\n%s\nendstream" % (len(content), content),
     ]
-    page = f"<< /Type /Page /Parent 2 0 R /MediaBox [{box}] /Contents 3 0 R >>".encode()
+    page = f"<< /Type /Page /Parent 2 0 R /MediaBox [{box}] /Contents 3 0 R {_FONT} >>".encode()
     objects += [page] * pages
     out = bytearray(b"%PDF-1.4\n")
     offsets = []

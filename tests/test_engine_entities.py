@@ -14,11 +14,12 @@ from ezdxf.document import Drawing
 from numpy.typing import NDArray
 
 from dedup2d.engine.entities import EntityEvidence, compare_entities
+from dedup2d.engine.extract import extract, verify_batch
 from dedup2d.engine.lines import Lines
 from dedup2d.engine.primitives import primitives
 from dedup2d.engine.shapes import MAX_BYTES, Shapes, Word, shapes_of
 from dedup2d.engine.words import compare_words
-from dedup2d.readers import Sheet, Text, read
+from dedup2d.readers import ReadLimits, Sheet, Text, read
 
 UNMOVED = np.eye(3)
 
@@ -241,6 +242,45 @@ def test_pieces_order_layers_and_fonts_do_not_matter(tmp_path: Path) -> None:
 
     assert found.changes == ()
     assert min(found.lines_query, found.lines_other) > 0.999
+
+
+def test_what_is_ignored_changes_nothing(tmp_path: Path) -> None:
+    """A user who leaves out the title block would still be told that its date has changed."""
+    scale = 1960 / 420
+    changed = plate(hole=(211, 150), value="128")
+    changed.modelspace().add_line((130, 90), (170, 120))
+    x, y, width, height = (round(scale * part) for part in (115, 297 - 225, 195, 170))
+    shapes = kept(changed, tmp_path), kept(plate(), tmp_path)
+    everything = compare_entities(*shapes, UNMOVED)
+    found = compare_entities(*shapes, UNMOVED, ignore=[(x + 20, y + 20, width, height)])
+
+    assert everything is not None
+    assert found is not None
+    assert len(everything.changes) == 3
+    assert found.changes == ()
+    assert found.texts_query == everything.texts_query - 1
+
+
+def test_evidence_of_files_has_what_their_lines_say(tmp_path: Path) -> None:
+    """Searches would go by ink alone, to which 120 and 128 are nearly the same."""
+    likenesses = []
+    for number, document in enumerate((plate(value="128"), plate())):
+        path = tmp_path / f"{number}.dxf"
+        document.saveas(path)
+        (record,) = extract(str(path), path.name, ReadLimits())
+        likenesses.append(record.likeness)
+    query, other = likenesses
+    (found, without, damaged) = verify_batch(
+        query, (other, evolve(other, shapes=b""), evolve(other, shapes=other.shapes[:-5]))
+    )
+
+    assert found is not None
+    assert found.entities is not None
+    assert [(one.before, one.after) for one in found.entities.changes] == [("120", "128")]
+    assert without is not None
+    assert without.entities is None
+    assert damaged is not None
+    assert damaged.entities is None
 
 
 def test_texts_drawn_as_lines_are_neither_changes_nor_lines(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_texts_are_no_views() -> None:
 
     assert len(found.views) == 1
     (note,) = found.notes
-    assert holds(note, (120, 800, 480, 130))
+    assert holds(note, (120, 800, 400, 130))
 
 
 def test_nothing_comes_of_nothing() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import io
+import itertools
 import subprocess
 import sys
 import threading
@@ -212,6 +213,50 @@ def test_pdf_gives_each_page_at_the_size_asked_for(tmp_path: Path) -> None:
     assert ink_box(sheets[0].raster)[2] == pytest.approx(700 / 842 * 1000, abs=3)
     assert sheets[0].units_per_pixel == pytest.approx(842 * 25.4 / 72 / 1000)
     assert sheets[0].mm_per_pixel == sheets[0].units_per_pixel
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize("box", ["0 0 842 595", "20 30 742 595", "-100 -50 842 595"])
+def test_pdf_paths_lie_on_their_ink(tmp_path: Path, turn: int, box: str) -> None:
+    """If this fails, PDFs are compared by lines that are not where the picture has them."""
+    data = hostile.pdf(box=box).replace(b"/Contents", b"/Rotate %d /Contents" % turn)
+    (sheet,) = read_bytes(tmp_path, data)
+    dark = cv2.erode(sheet.raster, np.ones((3, 3), np.uint8))
+
+    assert len(sheet.entities) == 2
+    for entity in sheet.entities:
+        for start, end in itertools.pairwise(entity.points):
+            x, y = np.rint(start + (end - start) * np.linspace(0.05, 0.95, 20)[:, None]).astype(int).T
+            assert (dark[y, x] < 200).all()
+
+
+def test_pdf_words_have_their_places_and_turns(tmp_path: Path) -> None:
+    """If this fails, a dimension changed in a PDF is looked for beside where it stands."""
+    content = (
+        b"BT /F1 20 Tf 100 200 Td (PART 4711) Tj ET BT /F1 20 Tf 0 1 -1 0 400 100 Tm (UPRIGHT) Tj ET"
+        b" BT /F1 20 Tf 3 Tr 100 400 Td (HIDDEN) Tj ET"
+    )
+    sheet = read_bytes(tmp_path, hostile.pdf_with(content))[0]
+    scale = 2000 / 842
+    words = {word.text: word for word in sheet.texts}
+
+    assert set(words) == {"PART", "4711", "UPRIGHT"}
+    assert words["PART"].x == pytest.approx(100 * scale, abs=6)
+    assert words["PART"].y == pytest.approx((595 - 200) * scale, abs=6)
+    assert words["4711"].x > words["PART"].x + words["PART"].width
+    assert words["UPRIGHT"].rotation == pytest.approx(90, abs=1)
+    assert words["UPRIGHT"].x == pytest.approx(400 * scale, abs=6)
+    assert words["UPRIGHT"].y == pytest.approx((595 - 100) * scale, abs=6)
+    assert words["UPRIGHT"].width == pytest.approx(5 * 20 * scale, rel=0.2)
+
+
+def test_pdf_with_too_many_paths_has_its_picture_only(tmp_path: Path) -> None:
+    """If this fails, a map takes minutes to index."""
+    content = b"0 0 m " + b"800 500 l 0 10 l " * 45_000 + b"S"
+    sheet = read_bytes(tmp_path, hostile.pdf_with(content))[0]
+
+    assert sheet.entities == ()
+    assert ink_box(sheet.raster)[2] > 1000
 
 
 def test_pdf_pages_come_one_by_one(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from attrs import field, frozen, validators
 
-from dedup2d.engine.geometry import Matrix, scale_of
+from dedup2d.engine.geometry import Matrix, inverted, scale_of
+from dedup2d.engine.layout import Box
 from dedup2d.engine.lines import MOST_SOUGHT, Lines, Piece, pieces
 from dedup2d.engine.shapes import Shapes, Word
-from dedup2d.engine.words import WordChange, compare_words, moved_words
+from dedup2d.engine.words import WordChange, compare_words, moved_words, words_without
 
 __all__ = ["EntityChange", "EntityEvidence", "compare_entities"]
 
@@ -86,9 +87,13 @@ class EntityEvidence:
     explained: float = 1.0
 
 
-def compare_entities(query: Shapes, other: Shapes, placement: Matrix) -> EntityEvidence | None:
+def compare_entities(
+    query: Shapes, other: Shapes, placement: Matrix, *, ignore: Sequence[Box] = ()
+) -> EntityEvidence | None:
     """
     Compare as entities; `placement` takes the query's ink pixels to the other's within 8 pixels.
+
+    What lies in one of the boxes `ignore` of the query's ink pixels counts neither for nor against.
 
     About 25 ms for 1,000 lines a side, 60 ms at most. None where too little of a sheet is known as
     entities, or the placement is no similarity.
@@ -100,15 +105,19 @@ def compare_entities(query: Shapes, other: Shapes, placement: Matrix) -> EntityE
     matrix = _refined(query, target, placement)
     if matrix is None:
         return None
-    own = Lines.of(query, matrix)
     tolerance = _TOLERANCE * max(1.0, scale_of(matrix))
     least = _least(query.least * scale_of(matrix), other.least)
+    back = inverted(matrix)
     words = moved_words(query.words, matrix)
-    query_found, query_lone = _sought(
-        Lines.of(query, matrix, most=MOST_SOUGHT), target, tolerance, least, other.words
+    own, its = (
+        lines.without(ignore, back)
+        for lines in (Lines.of(query, matrix, most=MOST_SOUGHT), Lines.of(other, most=MOST_SOUGHT))
     )
-    other_found, other_lone = _sought(Lines.of(other, most=MOST_SOUGHT), own, tolerance, least, words)
-    texts = compare_words(words, other.words, tolerance)
+    query_found, query_lone = _sought(own, target, tolerance, least, other.words)
+    other_found, other_lone = _sought(its, Lines.of(query, matrix), tolerance, least, words)
+    texts = compare_words(
+        words_without(words, ignore, back), words_without(other.words, ignore, back), tolerance
+    )
     changes = [*_line_changes(query_lone, other_lone, tolerance), *map(_text_change, texts.changes)]
     changes.sort(key=lambda change: -max(change.width, change.height))
     return EntityEvidence(

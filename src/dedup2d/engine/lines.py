@@ -12,9 +12,10 @@ import numpy.typing as npt
 from attrs import evolve, frozen
 
 from dedup2d.engine.geometry import Matrix, scale_of
+from dedup2d.engine.layout import Box
 from dedup2d.engine.shapes import Shapes, Word
 
-__all__ = ["MOST_SOUGHT", "Lines", "Piece", "pieces"]
+__all__ = ["MOST_SOUGHT", "Lines", "Piece", "in_boxes", "pieces"]
 
 Points = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.float64]
@@ -137,6 +138,19 @@ class Lines:
             line=self.line[every],
         )
 
+    def without(self, boxes: Sequence[Box], back: Matrix) -> Self:
+        """The samples that `back` takes to none of `boxes`."""
+        kept = ~in_boxes(self.points @ back[:2, :2].T + back[:2, 2], boxes)
+        if kept.all():
+            return self
+        return evolve(
+            self,
+            points=self.points[kept],
+            ways=self.ways[kept],
+            weights=self.weights[kept],
+            line=self.line[kept],
+        )
+
     def nearest(self, other: Lines, reach: float) -> tuple[Indices, Indices]:
         """
         Pairs of a sample and the closest one of `other` whose line runs the same way past it.
@@ -177,6 +191,14 @@ class Lines:
         inside &= self.lengths[self.line[short[own]]] < 4 * height
         found[short[own[inside]]] = True
         return found
+
+
+def in_boxes(points: Points, boxes: Sequence[Box]) -> Flags:
+    """Which of `points` lie in one of `boxes`."""
+    found = np.zeros(len(points), bool)
+    for x, y, width, height in boxes:
+        found |= ((points >= [x, y]) & (points <= [x + width, y + height])).all(axis=1)
+    return found
 
 
 def _close(points: Points, others: Points, reach: float, crowd: int = _CROWD) -> tuple[Indices, Indices]:

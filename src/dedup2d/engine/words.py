@@ -13,9 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dedup2d.engine.geometry import Matrix, is_mirrored, scale_of
+from dedup2d.engine.layout import Box
+from dedup2d.engine.lines import in_boxes
 from dedup2d.engine.shapes import Word
 
-__all__ = ["WordChange", "WordEvidence", "compare_words", "moved_words"]
+__all__ = ["WordChange", "WordEvidence", "compare_words", "moved_words", "words_without"]
 
 _SYMBOLS = re.compile(r"[^\w.,+/:-]|Ø")
 _FEW = 0.2  # of the other side's words: so few cannot be compared; nor can texts that agree so little
@@ -51,10 +53,17 @@ def moved_words(words: Sequence[Word], matrix: Matrix) -> list[Word]:
             float(matrix[1, 0] * word.x + matrix[1, 1] * word.y + matrix[1, 2]),
             word.width * scale,
             word.height * scale,
-            mirror * word.rotation + turn,
+            (mirror * word.rotation + turn + 180) % 360 - 180,
         )
         for word in words
     ]
+
+
+def words_without(words: Sequence[Word], boxes: Sequence[Box], back: Matrix) -> list[Word]:
+    """The words whose start `back` takes to none of `boxes`."""
+    places = np.array([(word.x, word.y) for word in words]).reshape(-1, 2)
+    ignored = in_boxes(places @ back[:2, :2].T + back[:2, 2], boxes)
+    return [word for word, leave_out in zip(words, ignored, strict=True) if not leave_out]
 
 
 def compare_words(query: Sequence[Word], other: Sequence[Word], tolerance: float) -> WordEvidence:

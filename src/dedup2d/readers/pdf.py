@@ -145,6 +145,6 @@ def _word(textpage: pypdfium2.PdfTextPage, text: str, first: int, last: int, pla
         x=way * along[0] + rise * up[0],
         y=way * along[1] + rise * up[1],
         height=max(rises) - rise,
-        rotation=math.degrees(angle),
+        rotation=(math.degrees(angle) + 180) % 360 - 180,
         width=max(ways) - way,
     )

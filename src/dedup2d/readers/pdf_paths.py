@@ -40,12 +40,13 @@ def to_pixels(page: pypdfium2.PdfPage, width: float, height: float) -> Matrix:
     fine = 1000.0  # PDFium answers in whole pixels
     columns, rows = max(1, round(width * fine)), max(1, round(height * fine))
     x, y = ctypes.c_int(), ctypes.c_int()
+    far = max(page.get_size())
     places = []
-    for point in ((0.0, 0.0), (1000.0, 0.0), (0.0, 1000.0)):
+    for point in ((0.0, 0.0), (far, 0.0), (0.0, far)):
         pdfium.FPDF_PageToDevice(page, 0, 0, columns, rows, 0, *point, x, y)
         places.append((x.value / fine, y.value / fine))
     (e, f), (ax, ay), (bx, by) = places
-    return (ax - e) / 1000, (ay - f) / 1000, (bx - e) / 1000, (by - f) / 1000, e, f
+    return (ax - e) / far, (ay - f) / far, (bx - e) / far, (by - f) / far, e, f
 
 
 def paths(page: pypdfium2.PdfPage, place: Matrix) -> tuple[Entity, ...]:
