@@ -132,6 +132,7 @@ def test_sealed_and_merged_answer_alike() -> None:
     olds = sealed.segments[1:4]
     assert sealed.swap(olds, merged(olds))
     assert not sealed.swap(olds, merged(olds))
+    assert not sealed.swap(sealed.segments[:2], merged(sealed.segments[:1]))
     assert (len(sealed), len(sealed.segments)) == (12, 13)
     assert [sealed.query(PRINTS[seed], limit=20) for seed in PRINTS] == answers
 

@@ -113,12 +113,14 @@ class Candidates:
         self._last = None
 
     def swap(self, olds: Sequence[Segment], new: Segment | None) -> bool:
-        """Put *new*, if anything, in the place of those it was merged from, if they are all here."""
-        if any(old not in self._segments for old in olds):
+        """Put *new*, if any, in the place of those it was merged from; say whether it holds all of theirs."""
+        alive = np.concatenate([old.keys[old.alive] for old in olds])
+        held = new.keys if new is not None else alive[:0]
+        if any(old not in self._segments for old in olds) or not np.isin(alive, held).all():
             return False
         self._segments = [one for one in self._segments if one not in olds]
         if new is not None:
-            new.revive(np.isin(new.keys, np.concatenate([old.keys[old.alive] for old in olds])))
+            new.revive(np.isin(new.keys, alive))
             self._segments.append(new)
         return True
 

@@ -19,8 +19,8 @@ from dedup2d.errors import Dedup2DError
 
 __all__ = ["LiveCandidates"]
 
-_LEAST_FRESH, _MOST_FRESH = 64, 1000  # drawings outside of segments
-_FRESH_SHARE = 16  # of all drawings one in so many may be
+_LEAST_FRESH, _MOST_FRESH = 32, 1000  # drawings outside of segments
+_FRESH_SHARE = 40  # of all drawings one in so many may be
 _MOST_UNSTORED = 4  # segments, then loading waits until they are
 _FAR_BEHIND = 2000  # changes
 _IN_MEMORY = ""  # name of what was merged and is not stored
@@ -201,10 +201,10 @@ class LiveCandidates:
         return bool(due(self._candidates.segments)) or bool(self._useless)
 
     def _store_beside(self, *, first_catch_up: bool = False) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            return
-        self._thread = threading.Thread(target=self._work, args=(first_catch_up,), name="segments")
-        self._thread.start()
+        with self._turn:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, args=(first_catch_up,), name="segments")
+                self._thread.start()
 
     def _work(self, first_catch_up: bool) -> None:
         try:

@@ -27,6 +27,7 @@ _FARTHEST = 26  # bits of the 128 kept
 # share a word as it is, as a drawing has the copies that it has.
 _MOST_AS_IS, _MOST_TURNED = 64, 20
 
+Codes = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 
 
@@ -47,7 +48,7 @@ class Hits:
     distance: npt.NDArray[np.float32]
 
 
-def look_up(segments: Sequence[Segment], codes: npt.NDArray[np.uint64]) -> Hits:
+def look_up(segments: Sequence[Segment], codes: Codes) -> Hits:
     """The living features within `_FARTHEST` bits of each of `codes` (N, 2) that share a key with it."""
     entries = sum(one.living_entries for one in segments)
     bits = min(_COARSE + 1 + (entries // _ROOMY).bit_length(), _MOST_BITS)
@@ -65,7 +66,7 @@ def look_up(segments: Sequence[Segment], codes: npt.NDArray[np.uint64]) -> Hits:
 class _Found:
     """What is found in one segment so far."""
 
-    def __init__(self, codes: npt.NDArray[np.uint64], segment: Segment, bits: int) -> None:
+    def __init__(self, codes: Codes, segment: Segment, bits: int) -> None:
         self.codes = codes
         self.segment = segment
         self.bits = bits
@@ -86,7 +87,7 @@ class _Found:
         """Exactly how many living features are under coarse *keys*."""
         start, end = self._ranges(table, keys, _COARSE)
         which, entries = self._entries(table, start, end - start)
-        words = key_words(self.segment.arrays["code"][entries], table)
+        words = key_words(_rows(self.segment.arrays["code"], entries), table)
         good = (words >> (WORD_BITS - _COARSE)) == keys[which]
         good &= self.segment.alive[self.segment.drawing_of(entries)]
         return np.bincount(which[good], minlength=len(keys))
@@ -98,11 +99,11 @@ class _Found:
         start, end = self._ranges(table, _keys(words, coarse)[query, flip], coarse)
         which, entries = self._entries(table, start, end - start)
         query = query[which]
-        apart = self.segment.arrays["code"][entries] ^ self.codes[query]
+        apart = _rows(self.segment.arrays["code"], entries) ^ _rows(self.codes, query)
         ones = np.bitwise_count(apart)
         distance = ones[:, 0] + ones[:, 1]
         near = np.flatnonzero(distance <= _FARTHEST)
-        near = near[self._under(key_words(apart[near], table), wanted, query[near])]
+        near = near[self._under(key_words(_rows(apart, near), table), wanted, query[near])]
         self._pairs.append(
             query[near].astype(np.uint64) << 40 | entries[near].astype(np.uint64) << 8 | distance[near]
         )
@@ -159,6 +160,12 @@ def _spread(wanted: Flags, bits: int) -> Flags:
     # turning a bit that the table does not see leads to the same list
     first[:, 0] |= wanted[:, bits + 1 :].any(axis=1)
     return first
+
+
+def _rows(codes: Codes, numbers: Numbers) -> Codes:
+    """Some rows of codes (N, 2), taken as one number each, which is several times as fast."""
+    found = np.take(codes.view(np.complex128)[:, 0], numbers)
+    return found.view(np.uint64).reshape(len(numbers), 2)
 
 
 def _keys(words: npt.NDArray[np.uint32], bits: int) -> Longs:
