@@ -38,6 +38,6 @@ def test_made_up_drawings_are_alike_but_not_the_same() -> None:
         ]
         shares.append(float(np.mean(nearest)) / 256)
 
-    assert 0 < min(shares)
+    assert min(shares) > 0
     assert max(shares) < 0.4
     assert len({one.hash for one in several}) == 8
