@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from dedup2d.engine.catalogue import Catalogue
 from dedup2d.engine.live import LiveCandidates
 from dedup2d.engine.segment_files import SegmentFiles
 from dedup2d.engine.segments import Row, segment_of
+from dedup2d.vision import indexes as indexes_module
+from dedup2d.vision.indexes import Indexes
 
 from .segment_writer import add, caught_up, made_up, opened
 
@@ -307,3 +310,17 @@ def test_processes_share_what_one_wrote(tmp_path: Path) -> None:
     assert answers(reader, seeds) == answers(following(catalogue, None), seeds)
     assert answers(settled(reader), seeds) == answers(following(catalogue, tmp_path), seeds)
     catalogue.close()
+
+
+async def test_adding_alone_stores_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first search after a long indexing run would read the whole index."""
+    monkeypatch.setattr(indexes_module, "_TENDED", 10)
+    indexes = Indexes(tmp_path, open_indexes=2, held_drawings=99, clock=time.time, busy_seconds=5.0)
+    for seed in range(20):
+        async with indexes.use("tenant", create=True) as index:
+            assert index is not None
+            add(index.catalogue, seed)
+    await indexes.close()
+
+    assert files(tmp_path / "tenant")
+    assert not [one for one in threading.enumerate() if one.name == "segments"]
