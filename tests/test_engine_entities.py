@@ -19,7 +19,7 @@ from dedup2d.engine.lines import Lines
 from dedup2d.engine.primitives import primitives
 from dedup2d.engine.shapes import MAX_BYTES, Shapes, Word, shapes_of
 from dedup2d.engine.words import compare_words
-from dedup2d.readers import ReadLimits, Sheet, Text, read
+from dedup2d.readers import Entity, ReadLimits, Sheet, Text, read
 
 UNMOVED = np.eye(3)
 
@@ -106,6 +106,29 @@ def test_a_rectangle_with_rounded_corners_keeps_sides_and_corners_apart() -> Non
     )
 
 
+def test_areas_in_pieces_are_one_area() -> None:
+    """One program fills a square, another two triangles; the seam would be an added line."""
+    square = line(100, 100, 200, 100, 200, 200, 100, 200)
+    halves = [line(100, 100, 200, 100, 200, 200), line(100, 100, 200, 200, 100, 200, 100, 100)]
+    made = [
+        shapes_of(
+            Sheet(
+                page=1,
+                name="",
+                format="dxf",
+                raster=np.full((500, 500), 255, np.uint8),
+                entities=tuple(Entity(kind="SOLID", layer="", points=one, filled=True) for one in areas),
+            )
+        )
+        for areas in ([square], halves)
+    ]
+    found = compare_entities(made[0], made[1], UNMOVED)
+
+    assert len(made[0].segments) == len(made[1].segments) == 4
+    assert found is not None
+    assert found.changes == ()
+
+
 def test_dashes_are_the_line_that_they_make() -> None:
     """A dashed line that another program wrote as dashes would be another line."""
     dashes = [line(x, 40, x + 12, 40) for x in range(0, 400, 18)]
@@ -154,6 +177,7 @@ def test_of_too_many_lines_the_longest_are_kept() -> None:
 
     assert MAX_BYTES / 2 < len(data) <= MAX_BYTES
     assert lengths.min() >= back.least - 0.3 > 20
+    assert back.explained < 0.5  # it says nothing about the others
 
 
 def test_a_sheet_agrees_with_itself_however_it_lies(tmp_path: Path) -> None:

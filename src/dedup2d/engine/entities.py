@@ -18,7 +18,7 @@ from attrs import field, frozen, validators
 from dedup2d.engine.geometry import Matrix, inverted, scale_of
 from dedup2d.engine.layout import Box
 from dedup2d.engine.lines import MOST_SOUGHT, Lines, Piece, pieces
-from dedup2d.engine.shapes import Shapes, Word
+from dedup2d.engine.shapes import TEXTS_LOST, Shapes, Word
 from dedup2d.engine.words import WordChange, compare_words, moved_words, words_without
 
 __all__ = ["EntityChange", "EntityEvidence", "compare_entities"]
@@ -38,7 +38,7 @@ _SETTLED = 0.1  # pixels: when no place moves farther, the lines lie as well as 
 _FIT = 1_500  # samples that the placement is refined on
 _ASTRAY = 30.0  # pixels between the placement and a similarity, above which it is none
 _TOLERANCE = 1.0  # pixels of the coarser sheet
-_LEAST_LINE = 4.0  # pixels without a partner that are a change
+_LEAST_LINE = 8.0  # pixels without a partner that are a change
 _LEAST_EXPLAINED = 0.5
 _MOST_PIECES = 300  # of each side that are compared with each other
 _MOVED = 60.0  # pixels: how far a line may have moved to be known again
@@ -74,7 +74,8 @@ class EntityEvidence:
     `tolerance` pixels of the match. `texts_query`, `texts_other`: words that were compared, of which
     `texts_same` are on both; no words are compared where one side has (nearly) none, as where it
     has them as lines. `changes`: at most 200, biggest first. `explained`: least share of a
-    sheet's ink that its entities account for; the rest may be pictures, which are not compared.
+    sheet's ink that its entities account for; the rest may be pictures, which are not compared. It is less
+    where a sheet's shortest lines or its texts were not kept, or could not be compared.
     """
 
     lines_query: float
@@ -128,7 +129,7 @@ def compare_entities(
         texts_same=texts.same,
         changes=tuple(changes[:_MOST_CHANGES]),
         tolerance=tolerance,
-        explained=explained,
+        explained=explained * (1.0 if texts.query or not (query.words or other.words) else TEXTS_LOST),
     )
 
 

@@ -23,9 +23,12 @@ from dedup2d.engine.clean import INK_SIDE
 from dedup2d.engine.primitives import Arcs, Segments, primitives
 from dedup2d.readers import Entity, Sheet, Text
 
-__all__ = ["MAX_BYTES", "Shapes", "Word", "shapes_of"]
+__all__ = ["MAX_BYTES", "TEXTS_LOST", "Shapes", "Word", "shapes_of"]
 
 MAX_BYTES: Final = 16_384
+
+TEXTS_LOST: Final = 0.9
+"""What is left of `explained` where there are texts that are not known."""
 
 _VERSION = 1
 _HEAD = struct.Struct("<2sBBfIIIII")  # magic, version, explained, least, segments, arcs, words, sizes of both
@@ -36,6 +39,7 @@ _MOST_EXPANDED = 2**21
 _LETTERS = {"TEXT", "MTEXT", "ATTRIB", "ATTDEF"}
 _SAME = str.maketrans("∅⌀øΦφ\u2013\u2014\u2212\u00d7\u2715\u00b5", "ØØØØØ---xxμ")
 _SAMPLE = 20_000
+_Line = npt.NDArray[np.float32]
 _WORD = np.dtype([("x", "<i2"), ("y", "<i2"), ("width", "<u2"), ("height", "<u2"), ("rotation", "<i2")])
 _TURN = 64.0  # per degree
 
@@ -57,7 +61,8 @@ class Shapes:
     Primitives of one sheet, see `dedup2d.engine.primitives`.
 
     `least`: shorter lines and arcs were left out to save space, pixels; 0 where none was. `explained`:
-    share of the sheet's ink that is one of these or a filled area, 0..1; the rest may be a picture.
+    share of the sheet's ink that is one of these or a filled area, 0..1, less what was left out; the rest
+    may be a picture.
     """
 
     segments: Segments
@@ -76,7 +81,9 @@ class Shapes:
         counts = len(segments), len(arcs), len(words)
         if not any(counts):
             return b""
-        share = round(255 * self.explained)
+        kept = _length(segments, arcs) / max(_length(self.segments, self.arcs), 1e-9) if least else 1.0
+        texts_kept = 1.0 if len(words) == len(self.words) else TEXTS_LOST
+        share = round(255 * self.explained * min(kept, 1.0) * texts_kept)
         return _HEAD.pack(_MAGIC, _VERSION, share, least, *counts, len(lines), len(texts)) + lines + texts
 
     def _fitting(self, room: int) -> tuple[Segments, Arcs, float, bytes]:
@@ -119,7 +126,8 @@ def shapes_of(sheet: Sheet) -> Shapes:
     scale = min(1.0, INK_SIDE / max(sheet.raster.shape))
     entities = [one for one in sheet.entities if one.kind not in _LETTERS and len(one.points) > 1]
     entities = [one for one, lies in zip(entities, _on_sheet(entities, sheet), strict=True) if lies]
-    shown = [entity.points for entity in entities]
+    shown = [entity.points for entity in entities if not entity.filled]
+    shown += _outer_edges([entity.points for entity in entities if entity.filled])
     found = primitives([points * np.float32(scale) for points in shown])
     return Shapes(
         segments=found.segments,
@@ -138,6 +146,25 @@ def _on_sheet(entities: Sequence[Entity], sheet: Sheet) -> npt.NDArray[np.bool_]
     height, width = sheet.raster.shape
     inside = (points >= -1).all(axis=1) & (points[:, 0] <= width + 1) & (points[:, 1] <= height + 1)
     return np.asarray(np.logical_and.reduceat(inside, starts))
+
+
+def _outer_edges(areas: list[_Line]) -> list[_Line]:
+    """Closed outlines of `areas`; an edge that two of them share is inside a larger one and not seen."""
+    closed = [np.concatenate([points, points[:1]]) for points in areas]
+    if len(closed) < 2:
+        return closed
+    edges = np.concatenate([np.hstack([points[:-1], points[1:]]) for points in closed])
+    ends = np.rint(edges * 4).astype(np.int64)
+    turned = (ends[:, 0] > ends[:, 2]) | ((ends[:, 0] == ends[:, 2]) & (ends[:, 1] > ends[:, 3]))
+    ends = np.where(turned[:, None], ends[:, [2, 3, 0, 1]], ends)
+    _, kind, counts = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    shared = (counts > 1)[kind.reshape(-1)] & (ends[:, :2] != ends[:, 2:]).any(axis=1)
+    starts = np.cumsum([0] + [len(points) - 1 for points in closed])
+    found: list[_Line] = []
+    for points, start, end in zip(closed, starts[:-1], starts[1:], strict=True):
+        inner = shared[start:end]
+        found += [points] if not inner.any() else list(edges[start:end][~inner].reshape(-1, 2, 2))
+    return found
 
 
 def _words(text: Text, scale: float) -> Iterator[Word]:
@@ -192,6 +219,11 @@ def _outlines(texts: Sequence[Text]) -> npt.NDArray[np.int32]:
     low, high = table[:, :2] - 0.3 * up, table[:, :2] + 1.3 * up
     corners = np.stack([low, low + along, high + along, high], axis=1)
     return np.asarray(np.rint(np.clip(np.nan_to_num(corners), -1e4, 1e4) / 2), np.int32)
+
+
+def _length(segments: Segments, arcs: Arcs) -> float:
+    straight = np.hypot(segments[:, 2] - segments[:, 0], segments[:, 3] - segments[:, 1])
+    return float(straight.sum() + (arcs[:, 2] * arcs[:, 4]).sum())
 
 
 def _longest(segments: Segments, arcs: Arcs, share: float) -> tuple[Segments, Arcs, float]:

@@ -93,6 +93,7 @@ class _Row(NamedTuple):
 
     word: Word
     words: int
+    members: tuple[int, ...] = ()
 
 
 def _same(
@@ -105,7 +106,8 @@ def _same(
     free = np.ones(len(other), bool)
     x, y = np.array([(word.x, word.y) for word in other]).T
     left = []
-    for word in query:
+    prose = _in_prose(query)
+    for index, word in enumerate(query):
         known = np.array(places.get(word.text, ()), np.int64)
         known = known[free[known]]
         if not len(known):
@@ -114,16 +116,26 @@ def _same(
         away = np.hypot(x[known] - word.x, y[known] - word.y)
         nearest = int(away.argmin())
         twin = other[known[nearest]]
-        if away[nearest] <= _reach(word, twin, tolerance) or _is_reflow(word, twin):
+        if away[nearest] <= _reach(word, twin, tolerance) or (index in prose and _is_reflow(word, twin)):
             free[known[nearest]] = False
         else:
             left.append(word)
     return len(query) - len(left), left, [word for word, lone in zip(other, free, strict=True) if lone]
 
 
+def _in_prose(words: Sequence[Word]) -> set[int]:
+    """Which words are of a sentence, or are one; numbers alone belong where they are."""
+    return {
+        index
+        for row in _rows(words)
+        if sum(letter.isalpha() for letter in row.word.text) >= max(2, len(row.word.text) / 2)
+        for index in row.members
+    }
+
+
 def _is_reflow(one: Word, two: Word) -> bool:
-    """Whether a word of a sentence may just stand in another line; numbers belong where they are."""
-    if sum(letter.isalpha() for letter in one.text) < 2 or abs(one.rotation - two.rotation) > 3:
+    """Whether a word of a sentence may just stand farther on, or in another line."""
+    if abs(one.rotation - two.rotation) > 3:
         return False
     turn = math.radians(one.rotation)
     right, down = two.x - one.x, two.y - one.y
@@ -141,23 +153,24 @@ def _rows(words: Sequence[Word]) -> list[_Row]:
     """Join words that follow each other."""
     axes = [(math.cos(math.radians(w.rotation)), -math.sin(math.radians(w.rotation))) for w in words]
     keyed = sorted(
-        (round(word.rotation), -word.x * way[1] + word.y * way[0], word.x * way[0] + word.y * way[1], word)
-        for word, way in zip(words, axes, strict=True)
+        (round(w.rotation), -w.x * way[1] + w.y * way[0], w.x * way[0] + w.y * way[1], w, index)
+        for index, (w, way) in enumerate(zip(words, axes, strict=True))
     )
     rows: list[_Row] = []
     ends: list[tuple[int, float, float]] = []
-    for turn, line, along, word in keyed:
-        for index in range(len(rows) - 1, max(-1, len(rows) - 12), -1):
-            other_turn, other_line, end = ends[index]
+    for turn, line, along, word, index in keyed:
+        for known in range(len(rows) - 1, max(-1, len(rows) - 12), -1):
+            other_turn, other_line, end = ends[known]
             near = abs(line - other_line) < 0.5 * word.height and -word.height < along - end
             if turn == other_turn and near and along - end < 1.2 * word.height:
-                head, words_in = rows[index]
+                head, count, members = rows[known]
                 width = along + word.width - (end - head.width)
-                rows[index] = _Row(head._replace(text=head.text + word.text, width=width), words_in + 1)
-                ends[index] = (turn, line, along + word.width)
+                longer = head._replace(text=head.text + word.text, width=width)
+                rows[known] = _Row(longer, count + 1, (*members, index))
+                ends[known] = (turn, line, along + word.width)
                 break
         else:
-            rows.append(_Row(word, 1))
+            rows.append(_Row(word, 1, (index,)))
             ends.append((turn, line, along + word.width))
     return rows
 
