@@ -80,8 +80,8 @@ class EmbeddedVision:
         clock: gives the Unix time at which drawings are added.
         open_indexes: how many tenants' indexes stay open, with their candidates in
             memory, while nobody uses them.
-        held_drawings: how many drawings the open indexes may hold in memory together; the one
-            used last stays, however large.
+        held_drawings: how many drawings the open indexes may have ready together, at some 300 bytes
+            each; the one used last stays, however large.
         busy_seconds: how long to wait for another process that writes to the same index.
     """
 
@@ -93,7 +93,7 @@ class EmbeddedVision:
         processes: int = 2,
         clock: Callable[[], float] = time.time,
         open_indexes: int = 16,
-        held_drawings: int = 100_000,
+        held_drawings: int = 1_000_000,
         busy_seconds: float = 10.0,
     ) -> None:
         self._directory = directory
