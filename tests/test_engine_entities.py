@@ -352,6 +352,22 @@ def test_words_in_pieces_say_the_same() -> None:
     assert compare_words(whole, parts, 1.0).changes == ()
 
 
+def test_a_number_in_a_sentence_moves_with_its_font() -> None:
+    """A note in a narrower font would be a change for the numbers in it."""
+    wide = [
+        Word("Drawing", 100, 101, 90, 10, 0),
+        Word("scale", 200, 100, 60, 10, 0),
+        Word("10:1", 270, 100, 45, 10, 0),
+    ]
+    narrow = [
+        Word("Drawing", 100, 101, 50, 10, 0),
+        Word("scale", 155, 100, 35, 10, 0),
+        Word("10:1", 195, 100, 25, 10, 0),
+    ]
+
+    assert compare_words(narrow, wide, 1.0) == (3, 3, 3, ())
+
+
 def test_a_number_elsewhere_has_moved() -> None:
     """Two dimensions that swapped places would look the same."""
     before = [Word(text, x, 100, 20, 10, 0) for text, x in (("10", 100), ("25", 300), ("A", 20), ("B", 60))]

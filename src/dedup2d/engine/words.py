@@ -8,6 +8,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -151,11 +152,18 @@ def _reach(one: Word, two: Word, tolerance: float) -> float:
 
 def _rows(words: Sequence[Word]) -> list[_Row]:
     """Join words that follow each other."""
+    if not words:
+        return []
     axes = [(math.cos(math.radians(w.rotation)), -math.sin(math.radians(w.rotation))) for w in words]
     keyed = sorted(
         (round(w.rotation), -w.x * way[1] + w.y * way[0], w.x * way[0] + w.y * way[1], w, index)
         for index, (w, way) in enumerate(zip(words, axes, strict=True))
     )
+    baseline = np.cumsum(
+        [0] + [b[0] != a[0] or b[1] - a[1] > 0.3 * min(a[3].height, b[3].height) for a, b in pairwise(keyed)]
+    )
+    # baselines of one line differ by a descender: what comes first on it is said by the way along it
+    keyed = [key for _, _, key in sorted(zip(baseline.tolist(), (k[2] for k in keyed), keyed, strict=True))]
     rows: list[_Row] = []
     ends: list[tuple[int, float, float]] = []
     for turn, line, along, word, index in keyed:
