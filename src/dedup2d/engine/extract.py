@@ -1,8 +1,8 @@
 """
 The heavy steps of indexing and searching, as functions that a child process can be given.
 
-Arguments and results are small and can be pickled: pictures travel as PNG, fingerprints as
-the bytes that the index stores.
+Arguments and results are small and can be pickled: pictures and fingerprints travel as the bytes that the
+index stores.
 """
 
 from __future__ import annotations
