@@ -12,7 +12,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from attrs import define, evolve, field
 
 from dedup2d.cli.groups import Link, Member
-from dedup2d.cli.report.pictures import shrunk
+from dedup2d.cli.report.pictures import shrunk, shrunk_difference
 from dedup2d.cli.session import Session
 from dedup2d.cli.terminal import Progress
 from dedup2d.errors import DrawingNotFoundError
@@ -134,7 +134,7 @@ def _thumbnail(png: bytes) -> bytes:
 
 def _difference(match: Match) -> bytes:
     png = base64.b64decode(match.diff_image_base64 or "")
-    return shrunk(png, side=_DIFFERENCE_SIDE, colours=24)
+    return shrunk_difference(png, match.diff_regions, side=_DIFFERENCE_SIDE, colours=24)
 
 
 async def _neighbours(session: Session, drawing: Drawing, params: SearchParams) -> SearchResult:
