@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from dedup2d.testing import ManualClock
-from dedup2d.types import SearchResult, Timing
+from dedup2d.types import SearchParams, SearchResult, Timing
 from dedup2d_http.problems import HttpError
 from dedup2d_http.vision_places import Places
 from dedup2d_http.vision_views import search_params, search_view
@@ -79,7 +79,7 @@ def test_level_stats_are_those_of_the_contract() -> None:
         total_matches=3, level_stats={"l1": 900, "l2": 40, "l4": 7}, timing=Timing(l2_ms=5, l4_ms=9)
     )
 
-    assert search_view(result)["level_stats"] == {
+    assert search_view(result, SearchParams())["level_stats"] == {
         "l1": {"passed": 40, "filtered": 860, "time_ms": 0.0},
         "l2": {"passed": 7, "filtered": 33, "time_ms": 5},
         "l4": {"passed": 3, "filtered": 4, "time_ms": 9},
@@ -88,9 +88,9 @@ def test_level_stats_are_those_of_the_contract() -> None:
 
 def test_level_stats_of_a_fast_search() -> None:
     """If this fails, a level that did not look at anything makes another one count less than it saw."""
-    stats = search_view(SearchResult(total_matches=50, level_stats={"l1": 900, "l2": 40, "l4": 0}))[
-        "level_stats"
-    ]
+    stats = search_view(
+        SearchResult(total_matches=50, level_stats={"l1": 900, "l2": 40, "l4": 0}), SearchParams()
+    )["level_stats"]
 
     assert [one["passed"] + one["filtered"] for one in stats.values()] == [900, 40, 0]
     assert stats["l2"]["passed"] == 40
