@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from attrs import frozen
 
 from dedup2d.engine.candidates import Candidate
-from dedup2d.engine.confidence import confidence
+from dedup2d.engine.confidence import by_fingerprints, confidence
 from dedup2d.engine.geometry import as_transform, is_mirrored
 from dedup2d.engine.noise import Changes, weigh
 from dedup2d.engine.reason import changed_area, reason
@@ -49,7 +49,8 @@ _LEAST_OVERLAP = 0.7  # below it, one is a part of the other
 _WHOLE = 0.85  # overlap from which two sheets may lie on each other whatever lies off
 _TRIMMED = 0.97  # overlap from which what lies off does not matter
 _RIM = 0.04  # of the ink's box: what reaches no deeper is trimmed off, not another part
-_REVISION, _VARIANT = 0.53, 0.35  # least strength
+_REVISION, _VARIANT = 0.47, 0.35  # least strength
+_DENSE = 0.55  # chance from which agreement of a part says little by itself
 _LEAST_INLIERS, _MANY_INLIERS = 5, 12
 
 
@@ -95,7 +96,7 @@ def judge(
         levels["l4"] = LevelScore(score=finding.similarity, details=_details(evidence))
     return Judgement(
         similarity=finding.similarity,
-        confidence=confidence(finding.relation, finding.strength, evidence, changes),
+        confidence=_confidence(candidate, finding, changes),
         verdict=_verdict(finding.relation, finding.similarity, params),
         relation=finding.relation,
         match_level=4 if evidence is not None else 2,
@@ -105,6 +106,14 @@ def judge(
         thresholds=_thresholds(params, changes),
         changed_area=None if evidence is None or changes is None else changed_area(evidence, changes),
     )
+
+
+def _confidence(candidate: Candidate, finding: _Finding, changes: Changes | None) -> float:
+    if finding.relation is Relation.EXACT:
+        return 1.0
+    if changes is None:
+        return by_fingerprints(candidate.l1, candidate.l2)
+    return confidence(finding.relation, finding.strength, changes)
 
 
 def _verdict(relation: Relation, similarity: float, params: SearchParams) -> Verdict:
@@ -213,6 +222,9 @@ def _part(evidence: Evidence, both: float) -> tuple[Relation, float]:
     part = max(_beyond(side.spread, side) for side in (evidence.query, evidence.other))
     # the less of a sheet lies on the other, the less their agreement says
     strength = part * both * min(evidence.query.overlap, evidence.other.overlap) ** 0.25
+    dense = max(evidence.query.chance, evidence.other.chance) > _DENSE
+    if dense and evidence.inliers < _MANY_INLIERS:
+        return Relation.SIMILAR, min(both, part)
     plain = evidence.inliers >= _LEAST_INLIERS and part > 0.4 and both > 0.3
     # a scan may have lost most pale lines; then features that lie right must say it
     faded = evidence.inliers >= _MANY_INLIERS and part > 0.15 and both > 0.15

@@ -59,6 +59,7 @@ class Changes:
     What only the query has and what only the other has, longest first, and by which limits.
 
     `faded`: thin lines that are missing were taken for lost by a copy. `noise`: something was left out.
+    `heaviest`: weight of the heaviest piece over what makes a change.
     """
 
     query: tuple[Cluster, ...]
@@ -66,6 +67,7 @@ class Changes:
     limits: Limits
     faded: bool = False
     noise: bool = False
+    heaviest: float = 0.0
 
     def __bool__(self) -> bool:
         return bool(self.query or self.other)
@@ -77,8 +79,8 @@ def weigh(evidence: Evidence) -> Changes:
     scale = scale_of(evidence.placement)
     query, other = evidence.query, evidence.other
     tolerance = evidence.tolerance * 2000 / other.size
-    added = _counting(query, limits, tolerance)
-    removed = _counting(other, limits, evidence.tolerance / scale * 2000 / query.size)
+    added, heaviest_added = _counting(query, limits, tolerance)
+    removed, heaviest_removed = _counting(other, limits, evidence.tolerance / scale * 2000 / query.size)
     faded = False
     if limits is _WORSE:
         wider = _wider(evidence)
@@ -89,7 +91,14 @@ def weigh(evidence: Evidence) -> Changes:
             kept = _without_lines(query, added)
             faded, added = len(kept) < len(added), kept
     noise = len(query.lost) + len(other.lost) > len(added) + len(removed)
-    return Changes(query=added, other=removed, limits=limits, faded=faded, noise=noise)
+    return Changes(
+        query=added,
+        other=removed,
+        limits=limits,
+        faded=faded,
+        noise=noise,
+        heaviest=max(heaviest_added, heaviest_removed),
+    )
 
 
 def _limits(evidence: Evidence) -> Limits:
@@ -105,8 +114,12 @@ def _wider(evidence: Evidence) -> float:
     return evidence.query.half_width * scale_of(evidence.placement) / evidence.other.half_width
 
 
-def _counting(side: Side, limits: Limits, tolerance: float) -> tuple[Cluster, ...]:
-    """The clusters that noise does not explain; the coarser a picture is, the more it does."""
+def _counting(side: Side, limits: Limits, tolerance: float) -> tuple[tuple[Cluster, ...], float]:
+    """
+    The clusters that noise does not explain; the coarser a picture is, the more it does.
+
+    And the weight of the heaviest piece, over what makes a change.
+    """
     unit = side.size / 2000
     coarse = max(1.0, tolerance / 2) ** 0.5
     apart = [one for one in side.lost if one.apart >= tolerance + limits.apart]
@@ -114,11 +127,12 @@ def _counting(side: Side, limits: Limits, tolerance: float) -> tuple[Cluster, ..
     least = limits.weight * coarse
     if limits is not _EXACT and len(weights) >= _MANY:
         least = max(least, _STANDS_OUT * float(np.median(weights)))
-    return tuple(
+    counting = tuple(
         one
         for one, weight in zip(apart, weights, strict=True)
         if weight >= least and one.length >= limits.length * coarse * unit
     )
+    return counting, max(weights, default=0.0) / least
 
 
 def _fading(copy: Side, original: Side) -> bool:

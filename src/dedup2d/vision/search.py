@@ -36,6 +36,7 @@ _VERIFIED = {Mode.FAST: 0, Mode.BALANCED: 12, Mode.PRECISE: 50}
 _VERIFIED_LEAST = 3
 _VERIFIED_IN_ALL = 200
 _LOOKED_AT_LEAST = 40
+_MANY_VOTES = 10
 _HARDLY = 0.05  # of the best candidate's score
 _BATCH = 12
 """Candidates that one child looks at; it makes the query ready first, which costs about as much as two."""
@@ -224,7 +225,7 @@ class Search:
         return {key: one for part in found for key, one in part.items()}
 
     async def _verify_batch(self, sheet: QuerySheet, candidates: list[Candidate]) -> dict[int, Evidence]:
-        seen = {one.key: one.placement for one in candidates}
+        seen = {one.key: _seen_at(one) for one in candidates}
         stored = await anyio.to_thread.run_sync(self._index.catalogue.sheets, list(seen))
         others = tuple(one.likeness for one in stored)
         placements = tuple(seen[one.key] for one in stored)
@@ -273,6 +274,11 @@ class Search:
 
     async def _call(self, func: Callable[..., T], *args: object) -> T:
         return await self._children.call(func, *args, seconds=self._seconds, name=self._name)
+
+
+def _seen_at(candidate: Candidate) -> tuple[float, ...] | None:
+    """Where to lay the query; None, to look for it with all features, where many speak for the drawing."""
+    return candidate.placement if candidate.votes < _MANY_VOTES else None
 
 
 def _worth_a_look(candidates: list[Candidate]) -> list[Candidate]:
