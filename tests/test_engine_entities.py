@@ -409,3 +409,13 @@ def test_the_sheet_of_a_text_is_read_with_its_turn() -> None:
 
     assert (first.text, second.text) == ("AB", "CD")
     assert [second.x, second.y] == pytest.approx([100, 360])
+
+
+def test_texts_without_a_place_are_left_out() -> None:
+    """A damaged text in one file would end the indexing of a folder."""
+    nowhere = [Text(text="A", x=math.nan, y=1, height=2), Text(text="B", x=1, y=math.inf, height=2)]
+    sheet = Sheet(
+        page=1, name="", format="dxf", raster=np.full((50, 50), 255, np.uint8), texts=tuple(nowhere)
+    )
+
+    assert shapes_of(sheet).to_bytes() == b""

@@ -170,7 +170,7 @@ def _outer_edges(areas: list[_Line]) -> list[_Line]:
 def _words(text: Text, scale: float) -> Iterator[Word]:
     """The words of a text, each at its share of the width."""
     plain = unicodedata.normalize("NFKC", text.text.translate(_SAME)).translate(_SAME)
-    if not plain:
+    if not plain or not np.isfinite((text.x, text.y, text.width, text.height, text.rotation)).all():
         return
     width = text.width or 0.6 * text.height * len(plain)
     turn = np.radians(text.rotation)
