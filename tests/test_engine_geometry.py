@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup2d.engine.geometry import Matrix, apply, as_transform, box_poses, inverted, is_mirrored, is_sane
+from dedup2d.engine.geometry import (
+    Matrix,
+    apply,
+    as_transform,
+    box_poses,
+    flips,
+    inverted,
+    is_mirrored,
+    is_sane,
+)
 
 
 def made(*, mirrored: bool, degrees: float, scale: float, shift: tuple[float, float]) -> Matrix:
@@ -73,3 +82,15 @@ def test_nonsense_placements_are_refused(broken: Matrix) -> None:
     """A sheet squeezed onto a line would agree with any line."""
     assert not is_sane(broken, 2000)
     assert is_sane(np.eye(3), 2000)
+
+
+def test_flips_take_a_box_onto_itself() -> None:
+    """A symmetric drawing would be called mirrored, for its straight placement is never tried."""
+    x, y, width, height = box = (30, 50, 201, 101)
+    corners = np.array([[x, y], [x + width - 1, y], [x, y + height - 1]], np.float32)
+    across, down = flips(box)
+
+    assert np.allclose(apply(across, corners), [[x + width - 1, y], [x, y], [x + width - 1, y + height - 1]])
+    assert np.allclose(apply(down, corners), [[x, y + height - 1], [x + width - 1, y + height - 1], [x, y]])
+    assert is_mirrored(across)
+    assert is_mirrored(down)

@@ -193,3 +193,30 @@ def test_evidence_is_the_same_every_time_and_travels() -> None:
     assert isinstance(first, Evidence)
     assert first == again
     assert pickle.loads(pickle.dumps(first)) == first
+
+
+def test_placement_of_the_search_is_enough() -> None:
+    """A part found by its votes would be looked for anew, or lost where its features are few."""
+    turned = np.rot90(SHEETS[1][60:760, 60:740])
+    query = prepared(turned)
+    free = verify_prepared(query, READY[1])
+    assert free is not None
+    nearly = free.placement.copy()
+    nearly[:2, 2] += 6
+    found = verify_prepared(query, READY[1], nearly)
+    assert found is not None
+
+    assert found.query.agreed > 0.99
+    assert np.allclose(found.placement, free.placement, atol=0.6)
+
+
+def test_strangers_are_not_looked_at_closely() -> None:
+    """A search would spend most of its time on drawings that are plainly something else."""
+    page = np.full((990, 1400), 255, np.uint8)
+    for radius in range(60, 460, 80):
+        cv2.circle(page, (700, 490), radius, 0, 2, cv2.LINE_AA)
+    found = verify_prepared(prepared(page), READY[0])
+    assert found is not None
+
+    assert found.rough
+    assert judge(NOBODY, found, PARAMS, same_bytes=False).relation is Relation.SIMILAR
