@@ -129,6 +129,19 @@ def test_areas_in_pieces_are_one_area() -> None:
     assert found.changes == ()
 
 
+@pytest.mark.parametrize(
+    "points",
+    [(), (5, 5), (5, 5, 5, 5), (5, 5, 5, 5.01), (5, 5, 9, 5), (5, 5, 9, 5, 5, 5), (5, 5, 9, 5, 9, 9)],
+)
+def test_hardly_anything_is_no_trouble(points: tuple[float, ...]) -> None:
+    """One point drawn as a line would end the indexing of a folder."""
+    found = primitives([line(*points)])
+
+    assert len(found.arcs) == 0
+    assert len(found.segments) <= 2
+    assert Lines.of(Shapes(segments=found.segments, arcs=found.arcs, words=())).width >= 1
+
+
 def test_dashes_are_the_line_that_they_make() -> None:
     """A dashed line that another program wrote as dashes would be another line."""
     dashes = [line(x, 40, x + 12, 40) for x in range(0, 400, 18)]

@@ -96,8 +96,8 @@ def compare_entities(
 
     What lies in one of the boxes `ignore` of the query's ink pixels counts neither for nor against.
 
-    About 25 ms for 1,000 lines a side, some 100 ms for sheets as dense as circuit diagrams. None where too little of a sheet is known as
-    entities, or the placement is no similarity.
+    About 25 ms for 1,000 lines a side, some 100 ms for sheets as dense as circuit diagrams. None where
+    too little of a sheet is known as entities, or the placement is no similarity.
     """
     explained = min(query.explained, other.explained)
     if explained < _LEAST_EXPLAINED or not (len(query.segments) or len(query.arcs) or query.words):

@@ -49,9 +49,9 @@ class Primitives(NamedTuple):
 def primitives(polylines: Sequence[npt.NDArray[np.float32]]) -> Primitives:
     """Primitives of `polylines`, each (N, 2)."""
     lines = [points for points in polylines if len(points) > 1]
-    if not lines:
+    chords = _chords(lines) if lines else None
+    if chords is None or not len(chords.length):
         return Primitives(np.empty((0, 4)), np.empty((0, 5)))
-    chords = _chords(lines)
     in_arc, arcs = _arcs(chords)
     return Primitives(_joined(_straight(chords, in_arc)), _joined_arcs(arcs))
 
