@@ -29,6 +29,8 @@ _SPREAD = 0.2  # if it is this share of all cells with lines
 _FADING = (1, 2, 3)  # depths of lines that copying may lose
 _NEAR = 8.0  # pixels within which lines that are off still are the same line
 _BESIDE = 1.6  # tolerances off the middle of a thick line, beside which a thin one is another
+_AROUND = 31  # pixels of a sheet of 2000 in which ink crowds
+_CROWDED = 55  # of 255
 _MOST_BLOT = 4  # pixels: how much deeper than its lines the gaps are that thick ink closes
 
 
@@ -127,9 +129,17 @@ def _far_middles(ink: Ink, cover: Ink, distance: Floats, tolerance: float) -> tu
     blot = np.clip(deep - np.float32(ink.usual), 0, _MOST_BLOT)
     # thick lines hide what lies beside their middle: on their rim at most, it is another line
     beside = (off <= tolerance) & (cover.depth.ravel()[ink.middle] <= 1) & (blot == 0)
+    # not among letters, where middles say little
+    beside &= _crowding(cover).ravel()[ink.middle] < _CROWDED
     away = _distance_to_middle(cover).ravel()[ink.middle[beside]]
     off[beside] = np.where(away > _BESIDE * tolerance, away, off[beside])
     return _far(ink.middle, off, tolerance + blot, 1.5 * tolerance + blot)
+
+
+def _crowding(ink: Ink) -> Picture:
+    """How much of the paper around each pixel is ink, 0..255."""
+    around = max(3, max(ink.picture.shape) * _AROUND // 2000) | 1
+    return np.asarray(cv2.blur(ink.picture, (around, around)), np.uint8)
 
 
 def _distance_to_middle(ink: Ink) -> Floats:
