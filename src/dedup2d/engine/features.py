@@ -29,6 +29,7 @@ _CROWD = 10.0  # sigmas: side of a cell in which each further keypoint counts fo
 _NEXT = 0.7  # than the one before
 _COARSER = 1.15  # an octave coarser counts for more: there are fewer, and they are no letters
 _TEXT = 0.35  # what a keypoint in tables, notes or the frame's margin counts for
+_ALIKE, _MOST_ALIKE = 24, 12  # bits of 256; features of one sheet within that of each other
 _FINEST_OF_VIEW, _COARSEST_OF_VIEW = 1 / 80, 1 / 8  # sigma over the view's side
 
 
@@ -60,11 +61,13 @@ def extract_features(ink: Picture, layout: Layout) -> Features:
     owner, angles = directions(pyramid, points)
     owner, angles = owner[:MAX_FEATURES], angles[:MAX_FEATURES]
     seen = points.taken(owner)
+    described = codes(pyramid, seen, angles)
+    kept = _telling(described)
     return Features(
-        places=_on_ink(seen.places, scale, corner),
-        angles=angles,
-        sizes=(2 * seen.sigmas / scale).astype(np.float32),
-        codes=codes(pyramid, seen, angles),
+        places=_on_ink(seen.places[kept], scale, corner),
+        angles=angles[kept],
+        sizes=(2 * seen.sigmas[kept] / scale).astype(np.float32),
+        codes=described[kept],
     )
 
 
@@ -72,6 +75,17 @@ def mirrored_codes(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Codes of the same features seen in a mirror (angles become pi - angle)."""
     half = CODE_BYTES // 2
     return np.concatenate([codes[:, half:], codes[:, :half]], axis=1)
+
+
+def _telling(described: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """
+    Which features to keep: of those that look alike, as all along one circle do, only the first.
+
+    After Jegou, Douze and Schmid, "On the burstiness of visual elements", 2009.
+    """
+    words = np.ascontiguousarray(described).view(np.uint64)
+    apart = np.bitwise_count(words[:, None] ^ words[None]).sum(axis=2, dtype=np.int16)
+    return np.asarray(np.tril(apart <= _ALIKE, -1).sum(axis=1) < _MOST_ALIKE, np.bool_)
 
 
 def _empty() -> Features:
