@@ -117,6 +117,20 @@ def test_a_bare_outline_has_keypoints_of_all_sizes() -> None:
     assert octaves >= {0, 1, 2, 3}
 
 
+def test_features_that_look_alike_are_few() -> None:
+    """The holes of a perforated plate would crowd out what tells it from others."""
+    ink = np.zeros((1000, 1000), np.uint8)
+    for x in range(100, 1000, 100):
+        for y in range(100, 1000, 100):
+            cv2.circle(ink, (x, y), 30, 255, 3)
+    codes = extract_features(ink, find_layout(ink)).codes
+    apart = np.bitwise_count(codes[:, None] ^ codes[None]).sum(axis=2)
+    before = np.tril(apart <= 24, -1).sum(axis=1)
+
+    assert len(codes) > 20
+    assert before.max() < 40
+
+
 def test_features_prefer_views_to_tables() -> None:
     """Two drawings of one company would agree in most features: those of the title block."""
     ink = clean(SHEETS[4])
