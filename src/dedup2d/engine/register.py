@@ -15,7 +15,7 @@ from dedup2d.engine.refine import CLOSE, FIRST, POLISH, Stages, refine
 
 __all__ = ["Registration", "Support", "register", "support"]
 
-_TRIED_CLOSELY = 3
+_TRIED_CLOSELY = 2
 _ELSEWHERE = 0.005  # of the sheet
 _FEW = 500  # points that a proposal is tried with
 _REACH = 4.0  # pixels of the ink that count as touching, at least one and a half of the level's
@@ -23,6 +23,8 @@ _GLANCED = 250  # points of the first look
 _MOVED = 3  # proposals that are moved roughly
 _AGREED = 2  # of those that features propose, by how many agree
 _EXACT = 0.999  # closeness from which nothing is moved
+_CLOSE_ENOUGH = 0.93  # closeness from which a sheet lies well, however much of it agrees
+_SURELY_STRAIGHT = 0.99
 _CERTAIN = 0.97  # worth of a straight placement from which no other is tried
 _CLEAR = 0.85  # score from which features need not be asked
 _HOPELESS = 0.33  # score below which nothing is looked at closely
@@ -185,14 +187,28 @@ def _closely(query: Prepared, other: Prepared, rough: list[Registration]) -> Reg
     least = max(one.worth for one in rough) - _POLISH_GAINS
     found: list[Registration] = []
     for mirrored in (False, True):
+        if found and max(one.worth for one in found) > _SURELY_STRAIGHT:
+            break
         some = [one for one in rough if is_mirrored(one.matrix) == mirrored and one.worth >= least]
-        while some and len(found) < _TRIED_CLOSELY and not (found and found[-1].worth > _CERTAIN):
-            start = _first_of_best(some)
-            measured = _measured(query, other, start)
-            better = _moved(query, other, measured, CLOSE)
-            found.append(_polished(query, other, better or measured))
-            some = [one for one in some if _apart(one.matrix, start.matrix, query) > _ELSEWHERE * other.side]
+        found += _laid(query, other, some)
     return _first_of_best(found)
+
+
+def _laid(query: Prepared, other: Prepared, some: list[Registration]) -> list[Registration]:
+    """The best of them moved closely, and others as long as it does not lie well."""
+    found: list[Registration] = []
+    while some and len(found) < _TRIED_CLOSELY and not (found and _lies_well(found[-1])):
+        start = _first_of_best(some)
+        measured = _measured(query, other, start)
+        better = _moved(query, other, measured, CLOSE)
+        found.append(_polished(query, other, better or measured))
+        some = [one for one in some if _apart(one.matrix, start.matrix, query) > _ELSEWHERE * other.side]
+    return found
+
+
+def _lies_well(found: Registration) -> bool:
+    """Whether what agrees lies so close that moving it on, or starting elsewhere, would gain nothing."""
+    return found.worth > _CERTAIN or (found.support.fit > _CLOSE_ENOUGH and found.support.score > _PROMISING)
 
 
 def _apart(one: Matrix, another: Matrix, query: Prepared) -> float:
@@ -226,7 +242,7 @@ def _moved(query: Prepared, other: Prepared, start: Registration, stages: Stages
 def _polished(query: Prepared, other: Prepared, best: Registration) -> Registration:
     """`best`, moved on while that helps: a bent sheet may need more steps than each proposal is given."""
     for _ in range(2):
-        if not _PROMISING < best.support.score < _SETTLED:
+        if best.support.score < _PROMISING or best.support.score > _SETTLED or _lies_well(best):
             return best
         found = _moved(query, other, best, POLISH)
         if found is None:
