@@ -24,7 +24,9 @@ _MOVED = 3  # proposals that are moved roughly
 _AGREED = 2  # of those that features propose, by how many agree
 _EXACT = 0.999  # closeness from which nothing is moved
 _CLOSE_ENOUGH = 0.93  # closeness from which a sheet lies well, however much of it agrees
+_MANY_INLIERS = 12
 _SURELY_STRAIGHT = 0.99
+_NEARLY_ALL = 0.9
 _CERTAIN = 0.97  # worth of a straight placement from which no other is tried
 _CLEAR = 0.85  # score from which features need not be asked
 _HOPELESS = 0.33  # score below which nothing is looked at closely
@@ -94,7 +96,7 @@ def register(query: Prepared, other: Prepared, placement: Matrix | None = None) 
         found += _roughly(query, other, _unmirrored(query, other, max(found, key=lambda one: one.worth)))
     if best < _HOPELESS:
         return max(found, key=lambda one: one.worth)
-    return _closely(query, other, found)
+    return _or_by_features(query, other, _closely(query, other, found))
 
 
 def _unmirrored(query: Prepared, other: Prepared, found: Registration) -> list[Proposal]:
@@ -182,6 +184,22 @@ def _every(points: Points, most: int) -> Points:
     return points[:: -(-len(points) // most)]
 
 
+def _or_by_features(query: Prepared, other: Prepared, found: Registration) -> Registration:
+    """`found`, or what most features say where that lies better: a frame may hold a bent sheet a line off."""
+    if _lies_well(found) or found.support.score < _PROMISING:
+        return found
+    for proposal in by_features(query, other)[:1]:
+        if proposal.inliers >= _MANY_INLIERS and is_sane(proposal.matrix, max(query.side, other.side)):
+            start = _measured(
+                query,
+                other,
+                Registration(matrix=proposal.matrix, support=found.support, inliers=proposal.inliers),
+            )
+            moved = _polished(query, other, _moved(query, other, start, CLOSE) or start)
+            return max(found, moved, key=lambda one: one.worth)
+    return found
+
+
 def _closely(query: Prepared, other: Prepared, rough: list[Registration]) -> Registration:
     """The best straight and mirrored ones, moved on the fine pictures; of equal ones the first proposed."""
     least = max(one.worth for one in rough) - _POLISH_GAINS
@@ -207,8 +225,13 @@ def _laid(query: Prepared, other: Prepared, some: list[Registration]) -> list[Re
 
 
 def _lies_well(found: Registration) -> bool:
-    """Whether what agrees lies so close that moving it on, or starting elsewhere, would gain nothing."""
-    return found.worth > _CERTAIN or (found.support.fit > _CLOSE_ENOUGH and found.support.score > _PROMISING)
+    """Whether starting elsewhere would gain nothing."""
+    return found.worth > _CERTAIN or _is_another(found)
+
+
+def _is_another(found: Registration) -> bool:
+    """Whether what agrees lies close, and the rest is something else: then moving it on gains nothing."""
+    return found.support.fit > _CLOSE_ENOUGH and _PROMISING < found.support.score < _NEARLY_ALL
 
 
 def _apart(one: Matrix, another: Matrix, query: Prepared) -> float:
@@ -224,6 +247,7 @@ def _first_of_best(found: list[Registration]) -> Registration:
 
 
 def _measured(query: Prepared, other: Prepared, one: Registration) -> Registration:
+    """`one`, with its support on the fine pictures."""
     agree = support(query, other, one.matrix)
     return Registration(matrix=one.matrix, support=agree, inliers=one.inliers)
 
@@ -242,7 +266,7 @@ def _moved(query: Prepared, other: Prepared, start: Registration, stages: Stages
 def _polished(query: Prepared, other: Prepared, best: Registration) -> Registration:
     """`best`, moved on while that helps: a bent sheet may need more steps than each proposal is given."""
     for _ in range(2):
-        if best.support.score < _PROMISING or best.support.score > _SETTLED or _lies_well(best):
+        if not _PROMISING < best.support.score < _SETTLED or _is_another(best):
             return best
         found = _moved(query, other, best, POLISH)
         if found is None:
