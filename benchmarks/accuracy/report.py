@@ -86,7 +86,7 @@ def as_json(found: Found) -> str:
 
 def as_markdown(found: Found) -> str:
     """Return the report's tables."""
-    engines = sorted(found.scores, key=lambda name: (not name.startswith("dedup2d"), name))
+    engines = sorted({*found.scores, *found.pairs}, key=lambda name: (not name.startswith("dedup2d"), name))
     parts = [
         _setup(found.setup),
         _RECALL,
@@ -132,7 +132,7 @@ def _recall(engines: list[str], found: Scores) -> str:
     for name in [*_transforms(found), "all"]:
         cells = []
         for engine in engines:
-            one = found[engine].get(name)
+            one = found.get(engine, {}).get(name)
             cells.append(f"{_percent(one.recall1)} / {_percent(one.recall10)}" if one else "")
         rows.append([name, *cells])
     return _table(["transform", *engines], rows)
@@ -141,6 +141,8 @@ def _recall(engines: list[str], found: Scores) -> str:
 def _totals(engines: list[str], found: Scores) -> str:
     rows = []
     for engine in engines:
+        if engine not in found:
+            continue
         one = found[engine]["all"]
         ours = engine.startswith("dedup2d")
         rows.append(
@@ -175,7 +177,13 @@ def _totals(engines: list[str], found: Scores) -> str:
 def _relations(engines: list[str], found: Scores) -> str:
     ours = [engine for engine in engines if engine.startswith("dedup2d") and "fast" not in engine]
     rows = [
-        [name, *(_percent(found[engine][name].relation) if name in found[engine] else "" for engine in ours)]
+        [
+            name,
+            *(
+                _percent(found[engine][name].relation) if name in found.get(engine, {}) else ""
+                for engine in ours
+            ),
+        ]
         for name in [*_transforms(found), "all"]
     ]
     return _table(["transform", *ours], rows)
