@@ -29,6 +29,7 @@ _MANY = 20  # pieces, from which on they are compared with each other
 _STANDS_OUT = 3.0  # times the middle one
 _THINNEST = 1.4  # half the width of a line, in pixels
 _LINE = 1.7  # length of a line over its box's width and height together: a larger cluster is more than a line
+_IN_PART = 0.6
 _ONE_SIDED = 0.1
 _FADED = 0.70  # least share of a sheet that a fading copy keeps
 
@@ -143,10 +144,15 @@ def _fading(copy: Side, original: Side) -> bool:
 
 
 def _without_lines(side: Side, clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
-    """Without single thin lines; where very many pieces are missing, without anything thin."""
+    """
+    Without single thin lines, and thin ones of which some are there; what was erased is gone as a whole.
+
+    Where very many pieces are missing, without anything thin.
+    """
     many = len(side.lost) >= _MANY
     return tuple(
         one
         for one in clusters
-        if one.half_width > _THINNEST or not (many or one.length <= _LINE * (one.width + one.height))
+        if one.half_width > _THINNEST
+        or not (many or one.share < _IN_PART or one.length <= _LINE * (one.width + one.height))
     )

@@ -59,7 +59,8 @@ def _rest(relation: Relation, evidence: Evidence, changes: Changes) -> str:
     places = _places(evidence, changes)
     if places:
         width, height = max(((w, h) for _, _, w, h in places), key=lambda size: size[0] * size[1])
-        return f"; {_counted(len(places))} differ, the largest {width} x {height} pixels"
+        differ = f"{_counted(len(places))} {'differs' if len(places) == 1 else 'differ'}"
+        return f"; {differ}, the largest {width} x {height} pixels"
     if changes.faded:
         return "; only the thinnest lines are missing on the coarser one"
     return "; nothing is left over but noise" if changes.noise else "; nothing is left over"
