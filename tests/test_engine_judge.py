@@ -7,11 +7,14 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+from attrs import evolve
 
 from dedup2d.engine.candidates import Candidate
 from dedup2d.engine.clean import clean
+from dedup2d.engine.entities import EntityChange, EntityEvidence
 from dedup2d.engine.fingerprint import fingerprint_ink
 from dedup2d.engine.judge import Judgement, judge
+from dedup2d.engine.leftover import Cluster
 from dedup2d.engine.prepared import Prepared
 from dedup2d.engine.verify import Evidence, Side, verify_prepared
 from dedup2d.types import Relation, SearchParams
@@ -110,3 +113,66 @@ def test_fingerprints_order_what_was_not_verified() -> None:
     ]
 
     assert scores == sorted(set(scores))
+
+
+def _as_vectors(explained: float, *changes: EntityChange) -> EntityEvidence:
+    return EntityEvidence(
+        lines_query=1.0,
+        lines_other=1.0,
+        texts_query=9,
+        texts_other=9,
+        texts_same=9 - len(changes),
+        changes=changes,
+        tolerance=1.0,
+        explained=explained,
+    )
+
+
+_WORD = EntityChange(what="text", change="changed", x=1, y=2, width=9, height=5, before="10", after="12")
+_LINE = EntityChange(what="line", change="removed", x=1, y=2, width=40, height=0)
+
+
+@pytest.mark.parametrize(
+    ("entities", "relation"),
+    [
+        (None, Relation.IDENTICAL),
+        (_as_vectors(1.0), Relation.IDENTICAL),
+        (_as_vectors(1.0, _WORD), Relation.REVISION),
+        (_as_vectors(1.0, _LINE), Relation.REVISION),
+        (_as_vectors(0.6, _WORD), Relation.REVISION),
+        (_as_vectors(0.6, _LINE), Relation.IDENTICAL),
+    ],
+)
+def test_vectors_decide_what_ink_cannot(entities: EntityEvidence | None, relation: Relation) -> None:
+    """If this fails, 10 and 12 are the same, or a line that only a picture lacks is a change."""
+    evidence = Evidence(
+        matrix=STRAIGHT, inliers=40, tolerance=2.0, query=side(1.0), other=side(1.0), entities=entities
+    )
+    assert judge(Candidate(key=1), evidence, SearchParams(), same_bytes=False).relation is relation
+
+
+def test_other_fonts_are_no_change_where_the_words_are_the_same() -> None:
+    """If this fails, a DXF and the PDF made from it are revisions of each other."""
+    lost = Cluster(x=10, y=10, width=60, height=30, length=150, share=0.9, apart=20.0, half_width=2.0)
+    ink = Evidence(
+        matrix=STRAIGHT,
+        inliers=40,
+        tolerance=2.0,
+        query=evolve(side(0.9), lost=(lost,)),
+        other=evolve(side(0.9), lost=(lost,)),
+    )
+    both = evolve(ink, entities=_as_vectors(0.99))
+    judged = [judge(Candidate(key=1), one, SearchParams(), same_bytes=False).relation for one in (ink, both)]
+    assert judged == [Relation.REVISION, Relation.IDENTICAL]
+
+
+def test_a_match_names_the_rarest_evidence() -> None:
+    """If this fails, nobody learns what speaks for a match that looks unlikely."""
+    candidate = Candidate(key=1, l2=0.4, votes=7, rarest=(2, 310.0, 95.5))
+    judged = judge(candidate, None, SearchParams(), same_bytes=False)
+    assert judged.levels["l2"].details == {
+        "votes": 7.0,
+        "rarest_drawings": 2.0,
+        "rarest_x": 310.0,
+        "rarest_y": 95.5,
+    }

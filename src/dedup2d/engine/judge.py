@@ -12,7 +12,8 @@ From evidence to relation, similarity and verdict: one rule for all drawings.
 | similar | none of these | below 0.80; by fingerprints alone up to 0.86 |
 
 Where both sheets were compared as vectors and lie on each other, that decides between identical and
-revision: all lines and words have partners, or not.
+revision: all lines and words have partners, or not. Beside pictures, which cannot be compared so, a word that
+differs still decides.
 
 1.0 without the same bytes needs every line confirmed both ways. What is related but not the same is
 strictly ordered: 0.94 needs all that lies on each other confirmed, and all of it to do so, so that of the
@@ -90,7 +91,7 @@ def judge(
     finding = _found(candidate, evidence, changes, same_bytes=same_bytes)
     levels = {
         "l1": LevelScore(score=candidate.l1),
-        "l2": LevelScore(score=candidate.l2, details={"votes": float(candidate.votes)}),
+        "l2": LevelScore(score=candidate.l2, details=_votes(candidate)),
     }
     if evidence is not None:
         levels["l4"] = LevelScore(score=finding.similarity, details=_details(evidence))
@@ -106,6 +107,15 @@ def judge(
         thresholds=_thresholds(params, changes),
         changed_area=None if evidence is None or changes is None else changed_area(evidence, changes),
     )
+
+
+def _votes(candidate: Candidate) -> dict[str, float]:
+    """How many features agree, and the rarest: how many drawings have it, and where on the query's ink."""
+    found = {"votes": float(candidate.votes)}
+    if candidate.rarest is not None:
+        drawings, x, y = candidate.rarest
+        found |= {"rarest_drawings": float(drawings), "rarest_x": x, "rarest_y": y}
+    return found
 
 
 def _confidence(candidate: Candidate, finding: _Finding, changes: Changes | None) -> float:
@@ -182,11 +192,19 @@ def _is_same(evidence: Evidence, changes: Changes) -> bool:
     if evidence.rough or _lies_off(query) or _lies_off(other):
         return False
     agreed = sorted((_confirmed(query), _confirmed(other)))
-    if evidence.entities is not None and _decides(evidence.entities):
-        return not evidence.entities.changes and agreed[0] >= _REVISION
+    if evidence.entities is not None:
+        if _other_words(evidence.entities):
+            return False
+        if _decides(evidence.entities):
+            return not evidence.entities.changes and agreed[0] >= _REVISION
     if changes or agreed[1] < _SAME:
         return False
     return agreed[0] >= (_SAME_FADED if changes.faded or changes.limits.quality == "worse" else _SAME)
+
+
+def _other_words(entities: EntityEvidence) -> bool:
+    """Whether a word differs: that is certain, whatever pictures there are beside it."""
+    return any(change.what == "text" for change in entities.changes)
 
 
 def _decides(entities: EntityEvidence) -> bool:
