@@ -443,6 +443,7 @@ def test_every_statement_uses_an_index(path: Path, monkeypatch: pytest.MonkeyPat
     made.picture(ids[0])
     made.page(limit=1, page_token=made.page(limit=1).next_page_token)
     made.drawings([key])
+    made.pictures([key])
     made.sheets([key])
     made.same_bytes(file(3).file_hash, limit=3)
     made.keys_after(0, limit=2)

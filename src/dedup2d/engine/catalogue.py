@@ -288,6 +288,15 @@ class Catalogue:
             found = (rows.stored(connection, key) for key in keys)
             return [sheet for sheet in found if sheet]
 
+    def pictures(self, keys: Sequence[int]) -> dict[int, bytes]:
+        """Return the ink pictures of *keys*, those that still exist."""
+        with self._database.reading() as connection:
+            found = connection.execute(
+                "SELECT key, data FROM pictures WHERE key IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(keys)),),
+            )
+            return dict(found.fetchall())
+
     def same_bytes(self, file_hash: str, *, limit: int) -> list[tuple[int, int]]:
         """Return key and page of the drawings whose file has this hash, oldest first."""
         with self._database.reading() as connection:
