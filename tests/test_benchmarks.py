@@ -173,7 +173,7 @@ def test_confidence_is_measured_against_the_truth() -> None:
     corpus = _corpus(_entry("a"), _entry("b"))
     sure = evolve(_hit("a"), confidence=0.95)
     wrong = evolve(_hit("b", relation="revision", score=0.9), confidence=0.95)
-    doubtful = evolve(_hit("b", relation="variant", score=0.9), confidence=0.35)
+    doubtful = evolve(_hit("a", relation="similar", score=0.85), confidence=0.35)
     unreported = evolve(_hit("b", score=0.5), confidence=0.1)
     bins = reliability(corpus, [_answer("a", sure, wrong), _answer("a", sure, doubtful, unreported)])
     assert [(one.count, one.right) for one in bins] == [(1, 1.0), (3, pytest.approx(2 / 3))]

@@ -11,6 +11,7 @@ from attrs import evolve
 
 from dedup2d.engine.candidates import Candidate
 from dedup2d.engine.clean import clean
+from dedup2d.engine.confidence import surpassed
 from dedup2d.engine.entities import EntityChange, EntityEvidence
 from dedup2d.engine.fingerprint import fingerprint_ink
 from dedup2d.engine.judge import Judgement, judge
@@ -176,3 +177,10 @@ def test_a_match_names_the_rarest_evidence() -> None:
         "rarest_x": 310.0,
         "rarest_y": 95.5,
     }
+
+
+def test_what_another_match_surpasses_is_less_sure() -> None:
+    """If this fails, ten siblings on one template each claim to be the revision that was looked for."""
+    best, near, far = (surpassed(Relation.REVISION, 0.7, gap) for gap in (0.0, 0.002, 0.05))
+    assert (best, 0.1 < near < 0.2, far < 0.02) == (0.7, True, True)
+    assert surpassed(Relation.IDENTICAL, 0.9, 0.04) == 0.9

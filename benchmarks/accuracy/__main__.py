@@ -112,18 +112,19 @@ def _measured(
     ours = [engine for engine in modes if engine.startswith("dedup2d") and not engine.endswith("fast")]
     bins: dict[str, list[Bin]] = {}
     sheets = []
+    disputed = _disputed(corpus)
+    unsure = {frozenset({one["a"], one["b"]}) for one in disputed}
     for engine in ours:
         own = [answer for answer in answers if answer.engine == engine]
-        bins[engine] = reliability(corpus, own)
+        bins[engine] = reliability(corpus, own, unsure)
         (options.work / f"reliability-{modes[engine]}.svg").write_text(plot(bins[engine]))
         folder = options.work / "misses" / modes[engine]
         made = contact_sheets(corpus, queries, own, folder, seed=options.seed)
         sheets += [str(path.relative_to(options.work)) for path in made]
-    disputed = _disputed(corpus)
     return Found(
         setup={},
         scores=scores(corpus, answers),
-        pairs=pair_scores(answers, {frozenset({one["a"], one["b"]}) for one in disputed}),
+        pairs=pair_scores(answers, unsure),
         strangers=_strangers(corpus, entries, answers, options),
         pairs_of_strangers=sum(corpus.unrelated(a.id, b.id) for a, b in combinations(entries, 2)),
         bins=bins,

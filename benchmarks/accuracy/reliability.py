@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from attrs import frozen
 
@@ -14,7 +14,6 @@ from benchmarks.corpus import Corpus
 __all__ = ["Bin", "calibration_error", "plot", "reliability"]
 
 _BINS = 10
-_NOT_THE_SAME = frozenset({"similar", "variant"})
 
 
 @frozen(kw_only=True)
@@ -26,18 +25,22 @@ class Bin:
     right: float
 
 
-def reliability(corpus: Corpus, answers: Iterable[Answer]) -> list[Bin]:
+def reliability(
+    corpus: Corpus, answers: Iterable[Answer], disputed: Container[frozenset[str]] = ()
+) -> list[Bin]:
     """
     Return the bins over all reported matches of which the truth is known, least confident first.
 
-    A match is right if it is the drawing asked for, under a relation that fits the question, or if it
-    is another drawing and only said to be similar or a variant.
+    A match is right if it is the drawing asked for, under a relation that fits the question or, known by
+    fingerprints alone, under none. *disputed* pairs are left out.
     """
     judged = [
         (hit.confidence, right)
         for answer in answers
         for hit in answer.hits
-        if hit.score >= REPORTED and (right := _is_right(corpus, answer, hit)) is not None
+        if hit.score >= REPORTED
+        and frozenset({answer.query, hit.id}) not in disputed
+        and (right := _is_right(corpus, answer, hit)) is not None
     ]
     found = []
     for number in range(_BINS):
@@ -51,12 +54,10 @@ def reliability(corpus: Corpus, answers: Iterable[Answer]) -> list[Bin]:
 def _is_right(corpus: Corpus, answer: Answer, hit: Hit) -> bool | None:
     """Whether what was said is true; None where nobody knows."""
     if hit.id == answer.about and answer.transform in EXPECTED:
-        return hit.relation in EXPECTED[answer.transform]
+        return hit.relation in EXPECTED[answer.transform] or hit.relation == "similar"
     if hit.id == answer.about and answer.transform == "lookalike different":
-        return hit.relation in _NOT_THE_SAME
-    if corpus.unrelated(answer.query, hit.id):
-        return hit.relation in _NOT_THE_SAME
-    return None
+        return False
+    return False if corpus.unrelated(answer.query, hit.id) else None
 
 
 def calibration_error(bins: Iterable[Bin]) -> float:

@@ -14,6 +14,7 @@ from attrs import evolve, field, frozen
 
 from dedup2d.children import Children
 from dedup2d.engine.candidates import Candidate
+from dedup2d.engine.confidence import surpassed
 from dedup2d.engine.extract import Overlay, differences, verify_batch
 from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.judge import Judgement, judge
@@ -24,6 +25,7 @@ from dedup2d.errors import UnreadableDrawingError
 from dedup2d.protocols import Progress
 from dedup2d.types import Drawing, Match, Mode, SearchParams, Transform, Verdict
 from dedup2d.vision.indexes import Index
+from dedup2d.vision.learned import NO_MODEL, NO_VERIFICATION, Learned, lacking, most_alike, with_alike
 
 __all__ = ["MAX_PAGES", "Found", "QuerySheet", "Search", "missing_place"]
 
@@ -33,6 +35,7 @@ MAX_PAGES = 50
 """Pages of a query that are searched for; the others are named in a warning."""
 
 _VERIFIED = {Mode.FAST: 0, Mode.BALANCED: 12, Mode.PRECISE: 50}
+_VERIFIED_BY_L3 = {Mode.FAST: 0, Mode.BALANCED: 6, Mode.PRECISE: 12}
 _VERIFIED_LEAST = 3
 _VERIFIED_IN_ALL = 200
 _LOOKED_AT_LEAST = 40
@@ -88,6 +91,7 @@ class Found:
     final_level: int
     candidates_ms: float
     verify_ms: float
+    learned_ms: float = 0.0
     stats: dict[str, int] = field(factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -101,6 +105,7 @@ class Search:
         file_hash: SHA-256 of the query's bytes.
         seconds: how long one step in a child may take.
         leave_out: key of a drawing that is no answer: the query itself.
+        learned: the model that is asked too if `enable_ml` is set, None if there is none.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class Search:
         seconds: float,
         progress: Progress | None = None,
         leave_out: int | None = None,
+        learned: Learned | None = None,
     ) -> None:
         self._index = index
         self._children = children
@@ -123,31 +129,35 @@ class Search:
         self._seconds = seconds
         self._progress = progress or (lambda _: None)
         self._leave_out = leave_out
+        self._learned = learned if params.enable_ml else None
         self._hits: dict[int, Hit] = {}
         self._warnings: list[str] = []
-        self._looked_at = self._verified = 0
-        self._candidates_ms = self._verify_ms = 0.0
+        self._looked_at = self._asked = self._verified = 0
+        self._candidates_ms = self._learned_ms = self._verify_ms = 0.0
 
     async def run(self, sheets: Sequence[QuerySheet]) -> Found:
         """Search for *sheets* and merge: each drawing is found once, for the sheet it fits best."""
         await self._index.catch_up()
         await self._warn_of_left_out()
         self._warn_of_missing_places(sheets)
+        self._warn_of_no_learning()
         for number, sheet in enumerate(sheets, 1):
             self._progress(f"searching sheet {number} of {len(sheets)}")
             await self._search_sheet(sheet, len(sheets))
-        hits = sorted(self._hits.values(), key=lambda hit: hit.rank)[: self._params.max_results]
+        hits = _competing(sorted(self._hits.values(), key=lambda hit: hit.rank)[: self._params.max_results])
         return Found(
             matches=await self._with_differences(hits),
             final_level=4 if self._verified else 2 if self._looked_at else 1,
             candidates_ms=self._candidates_ms,
             verify_ms=self._verify_ms,
+            learned_ms=self._learned_ms,
             stats={
                 "l1": len(self._index.live) * len(sheets),
                 "l2": self._looked_at,
                 "l4": self._verified,
-            },
-            warnings=tuple(self._warnings),
+            }
+            | ({"l3": self._asked} if self._params.enable_ml else {}),
+            warnings=tuple(dict.fromkeys(self._warnings)),
         )
 
     async def _warn_of_left_out(self) -> None:
@@ -164,9 +174,19 @@ class Search:
             for name in missing_places(self._params.ignore, sheet.fingerprint.layout):
                 self._warnings.append(missing_place(name, sheet.page if len(sheets) > 1 else None))
 
+    def _warn_of_no_learning(self) -> None:
+        if self._params.enable_ml and self._learned is None:
+            self._warnings.append(NO_MODEL)
+        elif self._learned and not self._share(1):
+            self._warnings.append(NO_VERIFICATION)
+
     async def _search_sheet(self, sheet: QuerySheet, sheets: int) -> None:
         started = time.perf_counter()
         candidates = await self._candidates(sheet)
+        self._candidates_ms += _since(started)
+        by_l3 = min(_VERIFIED_BY_L3[self._params.mode], self._share(sheets))
+        candidates = with_alike(candidates, await self._alike(sheet) if by_l3 else {}, by_l3)
+        started = time.perf_counter()
         drawings = await anyio.to_thread.run_sync(
             self._index.catalogue.drawings, [one.key for one in candidates]
         )
@@ -175,7 +195,8 @@ class Search:
         self._candidates_ms += _since(started)
         self._looked_at += len(candidates)
         doubtful = [one for one in candidates if one.key not in exact]
-        evidence = await self._verify(sheet, _worth_a_look(doubtful)[: self._share(sheets)])
+        chosen = _worth_a_look(doubtful)[: self._share(sheets)]
+        evidence = await self._verify(sheet, [*chosen, *most_alike(doubtful, chosen, by_l3)])
         for one in candidates:
             self._keep(
                 Hit(
@@ -198,6 +219,18 @@ class Search:
         found = [] if sheet.blank else await self._index.candidates(sheet.fingerprint, limit)
         named = {one.key for one in found}
         return [Candidate(key=key) for key, page in same if page == sheet.page and key not in named] + found
+
+    async def _alike(self, sheet: QuerySheet) -> dict[int, float]:
+        """Return how alike the model finds each drawing, by key: level 3."""
+        if self._learned is None or sheet.blank:
+            return {}
+        started = time.perf_counter()
+        vector, warnings = await self._learned.vector(sheet.likeness.ink)
+        found = {} if vector is None else await self._index.alike(self._learned.model, vector)
+        self._warnings += warnings or lacking(len(self._index.live), len(found))
+        self._learned_ms += _since(started)
+        self._asked += len(found)
+        return found
 
     def _may_answer(self, key: int, drawings: dict[int, Drawing]) -> bool:
         if key == self._leave_out or key not in drawings:
@@ -313,6 +346,18 @@ def missing_place(name: str, page: int | None = None) -> str:
     """Return the warning that a sheet has nothing of that *name* to ignore."""
     where = "the query" if page is None else f"page {page}"
     return f"{where} has no {name.replace('_', ' ')} that could be found: nothing was left out for it"
+
+
+def _competing(hits: list[Hit]) -> list[Hit]:
+    """`hits`, best first, each as sure as it is beside the best of its query sheet."""
+    best: dict[int, float] = {}
+    found = []
+    for hit in hits:
+        judged = hit.judgement
+        gap = best.setdefault(hit.sheet.page, judged.similarity) - judged.similarity
+        sure = surpassed(judged.relation, judged.confidence, gap)
+        found.append(evolve(hit, judgement=evolve(judged, confidence=sure)))
+    return found
 
 
 async def _all_of(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
