@@ -307,6 +307,7 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(path: Path) -> None
     with sqlite3.connect(path) as plain:
         plain.execute("ALTER TABLE drawings DROP COLUMN mm_per_pixel")
         plain.execute("DROP TABLE shapes")
+        plain.execute("DROP TABLE vectors")
         plain.execute("PRAGMA user_version = 1")
     plain.close()
 

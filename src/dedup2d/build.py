@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dedup2d.directories import check_writable
-from dedup2d.errors import MissingExtraError
+from dedup2d.errors import ConfigurationError, MissingExtraError
 from dedup2d.files.local import LocalFileStore
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
@@ -17,6 +17,7 @@ from dedup2d.settings import Settings
 from dedup2d.types import Lane
 
 if TYPE_CHECKING:
+    from dedup2d.engine.embedding import Model
     from dedup2d.redis_connection import RedisOptions
     from dedup2d.vision.embedded import EmbeddedVision
 
@@ -163,7 +164,13 @@ def build_vision(settings: Settings, observer: Observer) -> VisionClient:
 def build_embedded(
     settings: Settings, *, directory: Path | None = None, processes: int | None = None
 ) -> EmbeddedVision:
-    """Return the engine on the indexes in *directory*, by default those in the data directory."""
+    """
+    Return the engine on the indexes in *directory*, by default those in the data directory.
+
+    Raises:
+        ConfigurationError: the model that `ml_model` names is none that the engine can use.
+        MissingExtraError: its packages, or those of the model, are not installed.
+    """
     from dedup2d.readers import ReadLimits
     from dedup2d.vision.embedded import EmbeddedVision
 
@@ -178,7 +185,17 @@ def build_embedded(
         directory or settings.data_dir / "index",
         limits=limits,
         processes=processes or settings.engine_processes,
+        model=_model(settings.ml_model) if settings.ml_model else None,
     )
+
+
+def _model(path: Path) -> Model:
+    from dedup2d.engine.embedding import NEEDED, open_model
+
+    try:
+        return open_model(path)
+    except ValueError as error:
+        raise ConfigurationError("DEDUP2D_ML_MODEL", str(path), f"{NEEDED}; this one {error}") from error
 
 
 def redis_options(settings: Settings) -> RedisOptions:

@@ -103,7 +103,8 @@ class SearchParams:
         max_results: most matches returned, 1 to 500.
         compute_diff: add a difference picture and regions to the best matches.
         diff_top_n: how many matches get a difference picture, 0 to 50.
-        enable_ml: use a learned embedding where one is installed.
+        enable_ml: ask a learned embedding for further candidates, where a model is set
+            (DEDUP2D_ML_MODEL); they are verified like all others.
         enable_geometric: verify candidates geometrically (L4) unless `fast`.
         exclude_self: leave out drawings whose file has the query's bytes.
         duplicate_threshold: least similarity of a `duplicate`, 0 to 1.

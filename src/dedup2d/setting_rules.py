@@ -23,6 +23,7 @@ __all__ = [
     "Variable",
     "choice",
     "directory",
+    "file",
     "keys",
     "names",
     "read_variables",
@@ -116,6 +117,10 @@ def directory() -> Rule:
         return Path(text).expanduser()
 
     return convert, "the path of a directory"
+
+
+def file() -> Rule:
+    return directory()[0], "the path of a file"
 
 
 def keys() -> Rule:

@@ -19,6 +19,7 @@ from dedup2d.setting_rules import (
     Variable,
     choice,
     directory,
+    file,
     keys,
     names,
     read_variables,
@@ -174,6 +175,12 @@ class Settings(BackendSettings):
     )
     read_max_seconds: float = setting(
         "DEDUP2D_READ_MAX_SECONDS", 60.0, seconds(0.1, 3600), "how long reading one file may take"
+    )
+    ml_model: Path | None = setting(
+        "DEDUP2D_ML_MODEL",
+        None,
+        file(),
+        "ONNX model that searches with enable_ml ask for further candidates; needs the extra ml",
     )
     log_level: str = setting(
         "DEDUP2D_LOG_LEVEL",

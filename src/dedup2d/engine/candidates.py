@@ -37,6 +37,7 @@ class Candidate:
     query onto it. `votes`: how many of the query's features agree on one placement. `placement`: that
     placement, the similarity (9 numbers, row by row) from the query's ink pixels to the match's. `rarest`:
     how many drawings have the rarest feature that agrees, and where (x, y) on the query's ink it is.
+    `l3`: how alike a learned embedding finds it, None where none was asked.
     """
 
     key: int
@@ -47,6 +48,7 @@ class Candidate:
     votes: int = 0
     placement: tuple[float, ...] | None = None
     rarest: tuple[int, float, float] | None = None
+    l3: float | None = None
 
     @property
     def score(self) -> float:

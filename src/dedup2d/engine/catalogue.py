@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dedup2d.database import Database
@@ -25,6 +26,8 @@ from dedup2d.engine.records import (
     KnownFile,
     SheetRecord,
     StoredSheet,
+    Vector,
+    VectorRow,
 )
 from dedup2d.engine.stamps import Stamps
 from dedup2d.errors import DrawingNotFoundError, VisionUnavailableError
@@ -34,6 +37,7 @@ from dedup2d.types import Drawing, DrawingPage
 __all__ = ["Catalogue"]
 
 _END = 2**62
+_NONE: Mapping[int, Vector] = MappingProxyType({})
 
 
 class Catalogue:
@@ -120,18 +124,29 @@ class Catalogue:
             )
         self._give_back_space()
 
-    def replace_fingerprints(self, made: Mapping[int, bytes]) -> int:
-        """Store new fingerprints of the current version by key; say how many drawings still exist."""
-        with self._database.writing() as connection:
-            return sum(self._replace_fingerprint(connection, key, data) for key, data in made.items())
+    def replace_fingerprints(self, made: Mapping[int, bytes], vectors: Mapping[int, Vector] = _NONE) -> int:
+        """
+        Store new fingerprints of the current version by key; say how many drawings still exist.
 
-    def _replace_fingerprint(self, connection: sqlite3.Connection, key: int, data: bytes) -> int:
+        *vectors*, of any of those drawings, replace what another model made.
+        """
+        with self._database.writing() as connection:
+            return sum(
+                self._replace_fingerprint(connection, key, data, vectors.get(key))
+                for key, data in made.items()
+            )
+
+    def _replace_fingerprint(
+        self, connection: sqlite3.Connection, key: int, data: bytes, vector: Vector | None
+    ) -> int:
         changed = connection.execute("UPDATE fingerprints SET data = ? WHERE key = ?", (data, key)).rowcount
         if changed:
             connection.execute(
                 "UPDATE drawings SET fingerprint_version = ?, change = ? WHERE key = ?",
                 (self._version, rows.next_change(connection), key),
             )
+            if vector:
+                rows.put_vector(connection, key, vector)
         return changed
 
     def _give_back_space(self) -> None:
@@ -177,6 +192,29 @@ class Catalogue:
                 (json.dumps(list(keys)),),
             )
             return [FingerprintRow(*row) for row in found]
+
+    def vectors_since(self, change: int, model: str, *, limit: int) -> list[VectorRow]:
+        """Return what *model* made of drawings that were added or remade after *change*, in that order.
+
+        All of those drawings are there, at most *limit*; the data are empty where it made none.
+        """
+        with self._database.reading() as connection:
+            found = connection.execute(
+                "SELECT d.change, d.key, CASE v.model WHEN ? THEN v.data ELSE x'' END FROM drawings AS d"
+                " LEFT JOIN vectors AS v ON v.key = d.key WHERE d.change > ? ORDER BY d.change LIMIT ?",
+                (model, change, limit),
+            )
+            return [VectorRow(*row) for row in found]
+
+    def without_vector(self, keys: Sequence[int], model: str) -> list[int]:
+        """Return those of *keys* that *model* has made no vector of."""
+        with self._database.reading() as connection:
+            found = connection.execute(
+                "SELECT key FROM vectors WHERE key IN (SELECT value FROM json_each(?)) AND model = ?",
+                (json.dumps(list(keys)), model),
+            )
+            have = {key for (key,) in found}
+        return [key for key in keys if key not in have]
 
     def stamps(self) -> Stamps:
         """Return which drawings have a fingerprint of the current version, as of one moment."""

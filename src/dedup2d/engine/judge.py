@@ -93,6 +93,8 @@ def judge(
         "l1": LevelScore(score=candidate.l1),
         "l2": LevelScore(score=candidate.l2, details=_votes(candidate)),
     }
+    if candidate.l3 is not None:
+        levels["l3"] = LevelScore(score=candidate.l3)
     if evidence is not None:
         levels["l4"] = LevelScore(score=finding.similarity, details=_details(evidence))
     return Judgement(

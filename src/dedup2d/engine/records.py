@@ -20,6 +20,8 @@ __all__ = [
     "Likeness",
     "SheetRecord",
     "StoredSheet",
+    "Vector",
+    "VectorRow",
     "drawing_id",
 ]
 
@@ -37,6 +39,13 @@ class Likeness:
     mm_per_pixel: float | None = None
 
 
+class Vector(NamedTuple):
+    """What the model of this digest made of a sheet; see `dedup2d.engine.embedding`."""
+
+    model: str
+    data: bytes
+
+
 @frozen(kw_only=True)
 class SheetRecord:
     """
@@ -46,6 +55,7 @@ class SheetRecord:
     picture as PNG, `fingerprint` the bytes that its version of the engine made.
     `mm_per_pixel` is what a pixel of the raster covers, None where the file does not say.
     `shapes` are its vector primitives (see `dedup2d.engine.shapes`), empty where it has none.
+    `vector` is there if a model is set.
     """
 
     page: int
@@ -59,6 +69,7 @@ class SheetRecord:
     warnings: tuple[str, ...] = ()
     mm_per_pixel: float | None = None
     shapes: bytes = field(default=b"", repr=False)
+    vector: Vector | None = field(default=None, repr=False)
 
     @property
     def likeness(self) -> Likeness:
@@ -99,6 +110,14 @@ class FingerprintRow(NamedTuple):
     version: int
     data: bytes
     drawing_id: str
+
+
+class VectorRow(NamedTuple):
+    """One vector; `change` orders them."""
+
+    change: int
+    key: int
+    data: bytes
 
 
 class StoredSheet(NamedTuple):

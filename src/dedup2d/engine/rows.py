@@ -6,11 +6,11 @@ import json
 import sqlite3
 from typing import Any
 
-from dedup2d.engine.records import FileRecord, SheetRecord, StoredSheet, drawing_id
+from dedup2d.engine.records import FileRecord, SheetRecord, StoredSheet, Vector, drawing_id
 from dedup2d.errors import InvalidParameterError
 from dedup2d.types import Drawing
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 KEPT_REMOVALS = 100_000
 """Over how many changes a process may sleep and still catch up without loading all anew."""
@@ -62,6 +62,11 @@ CREATE TABLE shapes(
   key INTEGER PRIMARY KEY REFERENCES drawings ON DELETE CASCADE,
   data BLOB NOT NULL
 );
+CREATE TABLE vectors(
+  key INTEGER PRIMARY KEY REFERENCES drawings ON DELETE CASCADE,
+  model TEXT NOT NULL,
+  data BLOB NOT NULL
+);
 CREATE TABLE removals(change INTEGER PRIMARY KEY, key INTEGER NOT NULL);
 CREATE TABLE counts(fingerprint_version INTEGER PRIMARY KEY, drawings INTEGER NOT NULL);
 CREATE TRIGGER count_added AFTER INSERT ON drawings BEGIN
@@ -85,7 +90,14 @@ CREATE TABLE shapes(
   key INTEGER PRIMARY KEY REFERENCES drawings ON DELETE CASCADE,
   data BLOB NOT NULL
 );
-"""
+""",
+    2: """
+CREATE TABLE vectors(
+  key INTEGER PRIMARY KEY REFERENCES drawings ON DELETE CASCADE,
+  model TEXT NOT NULL,
+  data BLOB NOT NULL
+);
+""",
 }
 """What makes an index of each version one of the next."""
 
@@ -207,7 +219,14 @@ def insert_sheet(connection: sqlite3.Connection, file: FileRecord, file_key: int
     _insert(connection, "pictures", key=key, data=sheet.ink)
     if sheet.shapes:
         _insert(connection, "shapes", key=key, data=sheet.shapes)
+    if sheet.vector:
+        put_vector(connection, key, sheet.vector)
     return name
+
+
+def put_vector(connection: sqlite3.Connection, key: int, vector: Vector) -> None:
+    """Store the vector of a drawing in the place of what another model made of it."""
+    connection.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (key, vector.model, vector.data))
 
 
 def _insert(connection: sqlite3.Connection, table: str, **values: Any) -> int:

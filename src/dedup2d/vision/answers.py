@@ -47,7 +47,7 @@ def answer(
         duplicates=duplicates,
         similar=similar,
         final_level=found.final_level,
-        timing=evolve(timing, l2_ms=found.candidates_ms, l4_ms=found.verify_ms),
+        timing=evolve(timing, l2_ms=found.candidates_ms, l3_ms=found.learned_ms, l4_ms=found.verify_ms),
         level_stats=found.stats,
         warnings=bounded([*warnings, *found.warnings]),
         file_hash=file_hash,

@@ -22,6 +22,7 @@ from attrs import evolve
 from dedup2d.children import Children
 from dedup2d.engine.catalogue import Catalogue
 from dedup2d.engine.clean import ink_as_png
+from dedup2d.engine.embedding import Model
 from dedup2d.engine.extract import compare_likenesses, extract, refingerprint
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION
 from dedup2d.engine.masks import missing_places
@@ -60,6 +61,7 @@ from dedup2d.vision.answers import (
     unsearched_warnings,
 )
 from dedup2d.vision.indexes import Index, Indexes
+from dedup2d.vision.learned import Learned
 from dedup2d.vision.rebuilding import Rebuilding
 from dedup2d.vision.search import MAX_PAGES, QuerySheet, Search, missing_place
 
@@ -83,6 +85,7 @@ class EmbeddedVision:
         held_drawings: how many drawings the open indexes may have ready together, at some 300 bytes
             each; the one used last stays, however large.
         busy_seconds: how long to wait for another process that writes to the same index.
+        model: what searches with `enable_ml` ask for further candidates; see `open_model`.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class EmbeddedVision:
         open_indexes: int = 16,
         held_drawings: int = 1_000_000,
         busy_seconds: float = 10.0,
+        model: Model | None = None,
     ) -> None:
         self._directory = directory
         self._limits = limits or ReadLimits()
@@ -106,6 +110,8 @@ class EmbeddedVision:
             busy_seconds=busy_seconds,
         )
         self._children = Children(processes=processes, memory_bytes=self._limits.max_memory_bytes)
+        seconds = self._limits.max_seconds
+        self._learned = Learned(model, self._children, seconds=seconds) if model else None
 
     async def __aenter__(self) -> Self:
         await self._children.__aenter__()
@@ -212,6 +218,9 @@ class EmbeddedVision:
             if not ids:
                 sheets = await self._read(file)
                 warnings = read_warnings(sheets)
+                if self._learned:
+                    sheets, unlearned = await self._learned.taught(sheets)
+                    warnings += unlearned
                 ids, added = await anyio.to_thread.run_sync(index.catalogue.add, record, sheets)
         return AddResult(
             drawing_id=ids[0],
@@ -248,7 +257,7 @@ class EmbeddedVision:
 
         One child does it, so that searches keep the others. What is added meanwhile is new anyway.
         """
-        rebuilding = Rebuilding(self._children, seconds=self._limits.max_seconds)
+        rebuilding = Rebuilding(self._children, seconds=self._limits.max_seconds, learned=self._learned)
         async with self._indexes.use(tenant_id) as index:
             if index is not None:
                 await rebuilding.run(index.catalogue)
@@ -338,6 +347,7 @@ class EmbeddedVision:
             seconds=self._limits.max_seconds,
             progress=progress,
             leave_out=leave_out,
+            learned=self._learned,
         )
 
     async def _query_of(self, stored: StoredSheet) -> QuerySheet:

@@ -14,9 +14,11 @@ import anyio.to_thread
 
 from dedup2d.engine.candidates import Candidate
 from dedup2d.engine.catalogue import Catalogue
+from dedup2d.engine.embedding import Model
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION, Fingerprint
 from dedup2d.engine.live import LiveCandidates
 from dedup2d.engine.records import Counts
+from dedup2d.engine.vectors import LiveVectors
 from dedup2d.errors import Dedup2DError, VisionUnavailableError
 from dedup2d.tenants import check_tenant_id, is_tenant_id
 
@@ -39,6 +41,7 @@ class Index:
         self.identity = identity
         self.users = 0
         self._additions = 0
+        self._vectors: LiveVectors | None = None
         # Waiting tasks wait here and not in threads, of which there are few.
         self._turn = anyio.Lock()
 
@@ -55,6 +58,16 @@ class Index:
             return await anyio.to_thread.run_sync(
                 lambda: self.live.query(fingerprint, limit=limit), abandon_on_cancel=True
             )
+
+    async def alike(self, model: Model, vector: bytes) -> dict[int, float]:
+        """Return how alike *model* finds each drawing to what it gave that *vector*; see `LiveVectors`."""
+        async with self._turn:
+            if self._vectors is None:
+                self._vectors = LiveVectors(self.catalogue, model)
+            vectors = self._vectors
+            while await anyio.to_thread.run_sync(vectors.catch_up, abandon_on_cancel=True):
+                pass
+            return await anyio.to_thread.run_sync(vectors.likeness, vector, abandon_on_cancel=True)
 
     async def tend(self) -> None:
         """Note an addition; after many, store them for the searches to come, without waiting for it."""
