@@ -52,6 +52,23 @@ def test_fold_in_noisy_paper_is_no_ink() -> None:
     assert agreement(clean(scan), clean(sheet)) > 0.9
 
 
+@pytest.mark.parametrize("grain", [2.5, 5.0, 9.0])
+def test_empty_paper_of_a_poor_scanner_is_no_ink(grain: float) -> None:
+    """Shade and grain of a scanner would be ink on mostly empty sheets, and each scan a revision."""
+    sheet = np.full((1400, 2000), 255, np.uint8)
+    sheet[500:900, 200:1000] = cv2.resize(part(1), (800, 400), interpolation=cv2.INTER_AREA)
+    rng = np.random.default_rng(4)
+    shade = cv2.resize(rng.random((5, 5)).astype(np.float32), (2000, 1400), interpolation=cv2.INTER_CUBIC)
+    soft = 60 + cv2.GaussianBlur(sheet, (0, 0), 1.0).astype(np.float32) * 0.6
+    noise = cv2.GaussianBlur(rng.standard_normal(sheet.shape).astype(np.float32), (0, 0), 0.7)
+    scan = soft * (1 - 0.4 * np.clip(shade, 0, 1)) + grain * noise / noise.std()
+    found = clean(np.clip(scan, 0, 255).astype(np.uint8))
+    specks = (found > 0) & (cv2.dilate(clean(sheet), np.ones((7, 7), np.uint8)) == 0)
+
+    assert specks.sum() < 0.01 * (found > 0).sum()
+    assert agreement(clean(sheet), found) > 0.9
+
+
 def test_shaded_noisy_scan_keeps_its_lines() -> None:
     """Thin lines of a scan in uneven light would be lost, or its shadow would become ink."""
     sheet = part(2)

@@ -33,6 +33,15 @@ INK_SIDE = 2000
 
 _RINGING = 0.125  # of the darkness of ink: what JPEG compression leaves on the paper within 8 pixels of it
 _NEXT_TO = np.ones((3, 3), np.uint8)
+_GRAIN = 1.5  # standard deviation of the paper, in grey levels, from which it is noisy
+_FAINT, _CLEAR = 2.7, 4.5  # times the noise: least drop of ink on noisy paper
+_PALEST, _PALE, _OF_DARKEST = (
+    7.0,
+    12.0,
+    0.35,
+)  # least darkness of faint and of clear ink; share of the darkest near
+_COARSE = 4  # the paper of a noisy picture is measured on one this much smaller
+_TINT = 45  # darkness against what is beside it, 0..255, up to which an area may be paper
 _SMALL = 8  # the background is estimated on a picture this much smaller
 
 
@@ -48,7 +57,7 @@ def clean(raster: npt.NDArray[np.generic]) -> Picture:
     if raster.ndim != 2 or raster.dtype != np.uint8 or raster.size == 0:
         raise ValueError(f"a raster is uint8 (H, W) with pixels in it, not {raster.dtype} {raster.shape}")
     grey = _dark_on_light(_bounded(np.asarray(raster, np.uint8)))
-    return _without_specks(_flattened(grey))
+    return _noisy_ink(grey) if _noise(grey) > _GRAIN else _even_ink(_flattened(grey))
 
 
 def _bounded(grey: Picture) -> Picture:
@@ -82,7 +91,7 @@ def _is_even(counts: npt.NDArray[np.int64], pixels: int) -> bool:
 
 
 def _flattened(grey: Picture) -> Picture:
-    """Darkness 0..255 of each pixel against the paper around it."""
+    """Darkness 0..255 of each pixel against the paper around it, where the paper is smooth."""
     counts = _counts(grey)
     if _is_even(counts, grey.size):
         paper = int(counts.argmax())
@@ -112,11 +121,9 @@ def _noise(darkness: Picture) -> float:
     return float(counts @ np.arange(len(counts)) / counts.sum()) / 1.08
 
 
-def _without_specks(darkness: Picture) -> Picture:
-    """Hysteresis: connected faint ink counts where some of it is clear; specks do not."""
-    if _noise(darkness) > 1.5:
-        return _connected(*_noisy_ink(darkness), least=24)
-    faint, clear = _even_ink(darkness)
+def _even_ink(darkness: Picture) -> Picture:
+    """Ink on smooth paper, by hysteresis: faint ink counts where some of it is clear; specks do not."""
+    faint, clear = _faint_and_clear(darkness)
     if cv2.countNonZero(cv2.subtract(faint, cv2.dilate(clear, _NEXT_TO))):
         return _connected(faint, clear, least=2)
     # all of it is clear or beside what is: only single pixels go
@@ -137,7 +144,7 @@ def _connected(faint: Picture, clear: Picture, *, least: int) -> Picture:
     return kept
 
 
-def _even_ink(darkness: Picture) -> tuple[Picture, Picture]:
+def _faint_and_clear(darkness: Picture) -> tuple[Picture, Picture]:
     """Faint and clear ink on even paper: thin lines may be pale, areas may not (a tint is no ink)."""
     line = np.asarray(cv2.morphologyEx(darkness, cv2.MORPH_TOPHAT, np.ones((9, 9), np.uint8)), np.uint8)
     dark = _above(darkness, 64)
@@ -165,25 +172,62 @@ def _rings(darkness: Picture, dark: Picture) -> bool:
     return cv2.countNonZero(pale) > 0.08 * cv2.countNonZero(beside)
 
 
-def _noisy_ink(darkness: Picture) -> tuple[Picture, Picture]:
-    """Faint and clear ink on noisy paper."""
-    smooth = np.asarray(cv2.GaussianBlur(darkness, (0, 0), 1.0), np.uint8)
+def _noisy_ink(grey: Picture) -> Picture:
+    """Ink on noisy paper of any shade, by hysteresis."""
+    smooth = np.asarray(cv2.GaussianBlur(grey, (0, 0), 1.0), np.uint8)
     noise = _noise(smooth)
-    faint, clear = max(10.0, 4.5 * noise), max(16.0, 7 * noise)
-    smooth = np.asarray(cv2.subtract(smooth, _shade_left(smooth, faint)), np.uint8)
-    over = cv2.subtract(smooth, _near_contrast(smooth, faint))
-    return _above(np.asarray(over, np.uint8), 0), _above(smooth, min(clear, 200.0))
+    paper = _paper(smooth, noise)
+    drop = np.asarray(cv2.subtract(paper, smooth), np.uint8)
+    darkness = np.asarray(cv2.divide(drop, paper, scale=255.0), np.uint8)
+    over = np.asarray(cv2.subtract(darkness, _near_contrast(darkness, _PALEST)), np.uint8)
+    faint = cv2.bitwise_and(_above(over, 0), _above(drop, _FAINT * noise))
+    clear = cv2.bitwise_and(_above(darkness, _PALE), _above(drop, _CLEAR * noise))
+    return _connected(np.asarray(faint, np.uint8), np.asarray(clear, np.uint8), least=24)
 
 
-def _shade_left(darkness: Picture, most: float) -> Picture:
-    """How dark the paper itself still is where there is nothing else, `most` at most."""
-    height, width = darkness.shape
-    size = (max(1, width // 4), max(1, height // 4))
-    small = cv2.resize(darkness, size, interpolation=cv2.INTER_AREA)
-    around = np.ones((9, 9), np.uint8)
-    lightest, darkest = cv2.erode(small, around), cv2.dilate(small, around)
-    paper = np.where(cv2.subtract(darkest, lightest) < most, np.minimum(small, most), 0).astype(np.uint8)
-    return np.asarray(cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+def _paper(smooth: Picture, noise: float) -> Picture:
+    """Shade of the paper by place: measured where there is no ink, and carried on to where there is."""
+    height, width = smooth.shape
+    size = (max(1, width // _COARSE), max(1, height // _COARSE))
+    small = np.asarray(cv2.resize(smooth, size, interpolation=cv2.INTER_AREA), np.uint8)
+    plain = _plain(small, noise)
+    shade = _carried_on(small, plain)
+    return np.asarray(cv2.resize(shade, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _plain(small: Picture, noise: float) -> Picture:
+    """255 where there is nothing but paper: no edge near, and not in an area that is dark up to its edges."""
+    lightest = cv2.dilate(small, _NEXT_TO)
+    spread = np.asarray(cv2.subtract(lightest, cv2.erode(small, _NEXT_TO)), np.uint8)
+    rough = _above(spread, max(6.0, 3 * noise))
+    count, labels = cv2.connectedComponents(255 - rough, connectivity=4, ltype=cv2.CV_32S)
+    rim = np.flatnonzero((cv2.dilate(rough, _NEXT_TO) > 0) & (rough == 0))
+    beside = cv2.dilate(cv2.subtract(small, rough), np.ones((21, 21), np.uint8))
+    darker = cv2.divide(cv2.subtract(beside, small), beside, scale=255.0).ravel()[rim]
+    label = labels.ravel()[rim]
+    around = np.bincount(label, minlength=count)
+    dark = np.bincount(label[darker > _TINT], minlength=count)
+    paper = 2 * dark <= around
+    paper[0] = False
+    return np.asarray(np.where(paper[labels], 255, 0), np.uint8)
+
+
+def _carried_on(small: Picture, plain: Picture) -> Picture:
+    """Mean of the plain parts of `small` around each pixel, as near as there are enough of them."""
+    weight = (plain > 0).astype(np.float32)
+    if not weight.any():
+        return np.full_like(small, int(small.max()))
+    value = small.astype(np.float32) * weight
+    shade = np.full(small.shape, value.sum() / weight.sum(), np.float32)
+    side = 2 * max(small.shape) + 1
+    for reach in (257, 65, 17, 9):
+        if reach > side:
+            continue
+        share = cv2.blur(weight, (reach, reach), borderType=cv2.BORDER_CONSTANT)
+        mean = cv2.blur(value, (reach, reach), borderType=cv2.BORDER_CONSTANT) / np.maximum(share, 1e-6)
+        near = np.minimum(share * 8, 1.0)
+        shade += near * (mean - shade)
+    return np.asarray(np.round(shade), np.uint8)
 
 
 def _near_contrast(darkness: Picture, faint: float) -> Picture:
@@ -192,7 +236,7 @@ def _near_contrast(darkness: Picture, faint: float) -> Picture:
     size = (max(1, width // 4), max(1, height // 4))
     small = cv2.resize(darkness, size, interpolation=cv2.INTER_AREA)
     darkest = cv2.blur(cv2.dilate(small, np.ones((5, 5), np.uint8)), (5, 5))
-    floor = np.clip(0.4 * darkest.astype(np.float32), min(faint, 160.0), 160.0).astype(np.uint8)
+    floor = np.clip(_OF_DARKEST * darkest.astype(np.float32), faint, 160.0).astype(np.uint8)
     return np.asarray(cv2.resize(floor, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
