@@ -10,7 +10,7 @@ from dedup2d.engine.features import Features, mirrored_codes
 from dedup2d.engine.geometry import Matrix
 from dedup2d.engine.prepared import Prepared
 
-__all__ = ["Proposal", "by_features", "page_to_page"]
+__all__ = ["Proposal", "by_features", "feature_pairs", "page_to_page"]
 
 _FARTHEST = 70  # bits of 256
 _MOST_PAIRS = 500
@@ -46,6 +46,18 @@ def by_features(query: Prepared, other: Prepared) -> list[Proposal]:
             query.fingerprint.features, other.fingerprint.features, other.side, mirrored=mirrored
         )
     return sorted(found, key=lambda one: -one.inliers)
+
+
+def feature_pairs(query: Features, other: Features) -> tuple[Indices, Complex, Complex, Complex]:
+    """
+    Pairs of near features, not mirrored: number of the query's, its place, the other's, and turn and scale.
+
+    All but the number are complex: x + iy in ink pixels, and scale times e to the i times the turn.
+    """
+    own, its = _pairs(query, other, mirrored=False)
+    turns = _pair_turns(query, other, own, its, mirrored=False)
+    source = _as_complex(query.places[own], mirrored=False)
+    return own, source, _as_complex(other.places[its], mirrored=False), turns
 
 
 def _agreed(query: Features, other: Features, side: int, *, mirrored: bool) -> list[Proposal]:

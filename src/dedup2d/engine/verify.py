@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from attrs import frozen
+from attrs import evolve, frozen
 
 from dedup2d.engine.clean import Picture
 from dedup2d.engine.fingerprint import Fingerprint
-from dedup2d.engine.geometry import Matrix, Points, apply, inverted, scale_of
+from dedup2d.engine.geometry import Matrix, Points, apply, inverted, is_mirrored, scale_of
 from dedup2d.engine.leftover import Cluster, clusters
+from dedup2d.engine.pieces import Layers, moved_pieces, piecewise
 from dedup2d.engine.prepared import Box, Prepared
 from dedup2d.engine.register import Registration, register
 
@@ -29,6 +30,12 @@ _RIM = 0.05  # of the ink's box
 _LEAST_SEEN = 0.05  # of the ink lies in the views
 _MOST_CLUSTERS = 200
 _MOST_SPREAD = 30000  # points whose agreement by place is looked at
+_MOST_BY_PIECE = 15000  # the same, where each is looked up in several places
+_WHOLE = 0.85  # overlap from which two sheets lie on each other
+_LEAST_BY_PIECE = 0.33  # beyond chance: of strangers in one form some places fit others too
+_POOR = 0.6  # share from which nothing has to be explained by pieces that moved
+
+_Kept = npt.NDArray[np.bool_]
 
 
 @frozen(kw_only=True)
@@ -39,6 +46,7 @@ class Side:
     `covered`: of all its ink. `overlap`: how much lies where the other sheet is. `agreed`: confirmed
     share of that. `chance`: what would agree by chance, laid some way off. `spread`: confirmed share by
     place in the views (cells of a grid) instead of by ink, so that neither text nor the form outweighs them.
+    Where views moved by themselves, these four shares take each piece where it lies (see `pieces`).
     `lost`: clusters without a partner, longest first, in pixels of this sheet, `size` pixels long.
     `points`: pixels of line. `half_width`: mean of the lines, in pixels. `off`: how deep within its ink's box
     reaches what lies off the other sheet, as share of the box's shorter side. `sheet`: width and height.
@@ -153,7 +161,7 @@ def _measured(
     )
     if not kept[0].any() or not kept[1].any():
         return None
-    return Evidence(
+    evidence = Evidence(
         matrix=tuple(float(value) for value in matrix.ravel()),
         inliers=found.inliers,
         tolerance=tolerance,
@@ -161,6 +169,68 @@ def _measured(
         other=_side(other, query, kept[1], back, tolerance / scale),
         fit=found.support.fit,
     )
+    return _with_moved(evidence, query, other, kept) if _may_have_moved(evidence) else evidence
+
+
+@frozen(kw_only=True)
+class _Shares:
+    """As in `Side`, each piece taken where it lies."""
+
+    agreed: float
+    chance: float
+    spread: float
+
+
+def _may_have_moved(evidence: Evidence) -> bool:
+    """Whether little agrees in the views, on sheets that lie on each other: views may have moved."""
+    query, other = evidence.query, evidence.other
+    if is_mirrored(evidence.placement) or min(query.overlap, other.overlap) < _WHOLE:
+        return False
+    return min(query.spread, other.spread, query.agreed, other.agreed) < _POOR
+
+
+def _with_moved(evidence: Evidence, query: Prepared, other: Prepared, kept: tuple[_Kept, _Kept]) -> Evidence:
+    """The evidence, with shares by piece where pieces moved and agree better so."""
+    layers = moved_pieces(query, other, evidence.placement)
+    if len(layers) == 1:
+        return evidence
+    back = tuple(inverted(layer) for layer in layers)
+    scale = scale_of(evidence.placement)
+    own = _by_piece(query, other, kept[0], layers, evidence.tolerance)
+    its = _by_piece(other, query, kept[1], back, evidence.tolerance / scale)
+    before = _least_beyond_chance(evidence.query, evidence.other)
+    if _least_beyond_chance(own, its) < max(before, _LEAST_BY_PIECE):
+        return evidence
+    return evolve(evidence, query=_agreeing(evidence.query, own), other=_agreeing(evidence.other, its))
+
+
+def _agreeing(side: Side, shares: _Shares) -> Side:
+    return evolve(
+        side, covered=shares.agreed, agreed=shares.agreed, chance=shares.chance, spread=shares.spread
+    )
+
+
+def _least_beyond_chance(*sides: Side | _Shares) -> float:
+    return min((min(side.agreed, side.spread) - side.chance) / max(1 - side.chance, 1e-6) for side in sides)
+
+
+def _by_piece(own: Prepared, target: Prepared, kept: _Kept, layers: Layers, reach: float) -> _Shares:
+    points = own.points[kept]
+    points = points[:: len(points) // _MOST_BY_PIECE + 1]
+    matched = piecewise(own, target, points, layers, reach)
+    ways = _displaced(target, layers)
+    return _Shares(
+        agreed=float(matched.mean()),
+        chance=float(np.mean([piecewise(own, target, own.sample, way, reach).mean() for way in ways])),
+        spread=_spread(own, points, matched),
+    )
+
+
+def _displaced(target: Prepared, layers: Layers) -> list[Layers]:
+    """The layers, laid a fortieth of the sheet off, two ways."""
+    off = target.side / 40
+    shifts = [np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]]) for x, y in ((off, off), (-off, off))]
+    return [tuple(shift @ layer for layer in layers) for shift in shifts]
 
 
 def _in_boxes(points: Points, boxes: tuple[Box, ...]) -> npt.NDArray[np.bool_]:
