@@ -38,9 +38,9 @@ _VERIFIED = {Mode.FAST: 0, Mode.BALANCED: 12, Mode.PRECISE: 50}
 _VERIFIED_BY_L3 = {Mode.FAST: 0, Mode.BALANCED: 6, Mode.PRECISE: 12}
 _VERIFIED_LEAST = 3
 _VERIFIED_IN_ALL = 200
-_LOOKED_AT_LEAST = 40
+_LOOKED_AT_LEAST = {Mode.FAST: 0, Mode.BALANCED: 4, Mode.PRECISE: 40}
 _MANY_VOTES = 10
-_HARDLY = 0.05  # of the best candidate's score
+_HARDLY = 0.1  # of the best candidate's score
 _BATCH = 12
 """Candidates that one child looks at; it makes the query ready first, which costs about as much as two."""
 _SAME_BYTES = 500
@@ -195,7 +195,7 @@ class Search:
         self._candidates_ms += _since(started)
         self._looked_at += len(candidates)
         doubtful = [one for one in candidates if one.key not in exact]
-        chosen = _worth_a_look(doubtful)[: self._share(sheets)]
+        chosen = _worth_a_look(doubtful, _LOOKED_AT_LEAST[self._params.mode])[: self._share(sheets)]
         evidence = await self._verify(sheet, [*chosen, *most_alike(doubtful, chosen, by_l3)])
         for one in candidates:
             self._keep(
@@ -314,10 +314,10 @@ def _seen_at(candidate: Candidate) -> tuple[float, ...] | None:
     return candidate.placement if candidate.votes < _MANY_VOTES else None
 
 
-def _worth_a_look(candidates: list[Candidate]) -> list[Candidate]:
-    """Without those that hardly anything speaks for beside the best: they cannot come before it."""
+def _worth_a_look(candidates: list[Candidate], surely: int) -> list[Candidate]:
+    """The first *surely* ones, and of the others those that anything much speaks for beside the best."""
     least = _HARDLY * max((one.score for one in candidates), default=0.0)
-    return [one for number, one in enumerate(candidates) if number < _LOOKED_AT_LEAST or one.score >= least]
+    return [one for number, one in enumerate(candidates) if number < surely or one.score >= least]
 
 
 def _match(hit: Hit) -> Match:
