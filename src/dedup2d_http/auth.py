@@ -13,24 +13,17 @@ import secrets
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 
-from attrs import frozen
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dedup2d.errors import ConfigurationError, shown
+from dedup2d.keys import Principal
 from dedup2d_http.problems import HttpError, problem_response
 
-__all__ = ["Authentication", "Keys", "LoopbackGuard", "Principal", "check_exposure", "is_loopback"]
+__all__ = ["Authentication", "Keys", "LoopbackGuard", "check_exposure", "is_loopback"]
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]*)(:[0-9]{1,5})?")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="dedup2d"'}
-
-
-@frozen
-class Principal:
-    """Who a request acts for."""
-
-    tenant_id: str
 
 
 class Keys:

@@ -45,6 +45,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "INVALID_PARAMETER": Problem(400, "A parameter has a value that is not allowed"),
     "UNAUTHORIZED": Problem(401, "A valid API key is needed"),
     "CROSS_ORIGIN": Problem(403, "Web pages of other origins may not call this service"),
+    "FORBIDDEN": Problem(403, "The API key is not allowed to do this"),
     "DRAWING_NOT_FOUND": Problem(404, "No such drawing"),
     "FILE_NOT_FOUND": Problem(404, "No such file"),
     "JOB_NOT_FOUND": Problem(404, "No such job"),
@@ -59,6 +60,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "IMAGE_TOO_LARGE": Problem(422, "The picture is too large to be opened"),
     "UNREADABLE_DRAWING": Problem(422, "The drawing cannot be read"),
     "JOB_QUEUE_FULL": Problem(429, "The job queue is full"),
+    "RATE_LIMITED": Problem(429, "Too many requests"),
     "INTERNAL": Problem(500, "Something failed that should not"),
     "WORKER_LOST": Problem(500, "The worker was lost"),
     "VISION_UNSUPPORTED": Problem(501, "The vision engine cannot do this"),
@@ -69,6 +71,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "VISION_CIRCUIT_OPEN": Problem(503, "The vision engine is not asked for a while"),
     "VISION_UNAVAILABLE": Problem(503, "The vision engine cannot answer now"),
     "JOB_TIMEOUT": Problem(504, "The search took too long"),
+    "INDEX_FULL": Problem(507, "The tenant's index is full"),
 }
 
 _INTERNAL_DETAIL = "something failed that should not: the log of the service says what, under this request_id"

@@ -16,10 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from dedup2d.errors import Dedup2DError, shown
+from dedup2d.keys import Principal
 from dedup2d.metrics import PrometheusMetrics
 from dedup2d.protocols import FileStore, VisionClient
 from dedup2d.tenants import TENANT_RULE, is_tenant_id
-from dedup2d_http.auth import Authentication, Keys, LoopbackGuard, Principal
+from dedup2d_http.auth import Authentication, Keys, LoopbackGuard
 from dedup2d_http.context import RequestContext
 from dedup2d_http.problems import HttpError, on_http_error, on_http_exception, on_library_error
 from dedup2d_http.routing import route

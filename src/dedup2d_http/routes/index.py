@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dedup2d.errors import InvalidParameterError
+from dedup2d.keys import Scope
 from dedup2d_http.params import listing_query, no_query, only, read_query, text_of
 from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
 from dedup2d_http.uploads import Spool, upload
@@ -78,9 +79,13 @@ async def rebuild(api: Api, request: Request) -> Response:
 
 
 RESOURCES = (
-    Resource(f"{PREFIX}/index/add", {"POST": add}),
-    Resource(f"{PREFIX}/index/drawings", {"GET": list_drawings}),
-    Resource(f"{PREFIX}/index/drawings/{{drawing_id}}", {"GET": show, "DELETE": remove}),
-    Resource(f"{PREFIX}/index/drawings/{{drawing_id}}/image", {"GET": picture}),
-    Resource(f"{PREFIX}/index/rebuild", {"POST": rebuild}),
+    Resource(f"{PREFIX}/index/add", {"POST": add}, Scope.INDEX),
+    Resource(f"{PREFIX}/index/drawings", {"GET": list_drawings}, Scope.SEARCH),
+    Resource(
+        f"{PREFIX}/index/drawings/{{drawing_id}}",
+        {"GET": show, "DELETE": remove},
+        {"GET": Scope.SEARCH, "DELETE": Scope.INDEX},
+    ),
+    Resource(f"{PREFIX}/index/drawings/{{drawing_id}}/image", {"GET": picture}, Scope.SEARCH),
+    Resource(f"{PREFIX}/index/rebuild", {"POST": rebuild}, Scope.INDEX),
 )

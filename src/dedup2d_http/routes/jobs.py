@@ -8,16 +8,50 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dedup2d.keys import Scope
 from dedup2d.types import JobStatus
-from dedup2d_http.headers import preferences
-from dedup2d_http.params import listing_query, no_query
+from dedup2d_http.contract import Answer, Header, operation
+from dedup2d_http.headers import MAX_WAIT_SECONDS, preferences
+from dedup2d_http.params import STATUS_LISTING, listing_query, no_query
 from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
-from dedup2d_http.views import job_page_view, job_view, json_response, tagged_response
+from dedup2d_http.views import (
+    CancelView,
+    JobPageView,
+    JobView,
+    job_page_view,
+    job_view,
+    json_response,
+    tagged_response,
+)
 from dedup2d_http.waiting import client_gone, unless
 
 __all__ = ["RESOURCES"]
 
 
+@operation(
+    "Show a job, with its result once it is completed",
+    text="Retry-After is there while the job is not final. Wait for the end instead of polling often.",
+    headers=[
+        Header(
+            "Prefer", f"wait=N answers when the job is final, or after N seconds (at most {MAX_WAIT_SECONDS})"
+        ),
+        Header("If-None-Match", "the ETag of an earlier answer: 304 if nothing has changed since"),
+    ],
+    answers=[
+        Answer(
+            200,
+            JobView,
+            "the job as it is now",
+            headers={
+                "ETag": "changes whenever the job does",
+                "Retry-After": "seconds until it is worth to ask again, while the job is not final",
+                "Preference-Applied": "the wait that was kept to",
+            },
+        ),
+        Answer(304, None, "nothing has changed since", headers={"ETag": "the same again"}),
+    ],
+    problems=["JOB_NOT_FOUND"],
+)
 async def show(api: Api, request: Request) -> Response:
     no_query(request)
     tenant, job_id = tenant_of(request), request.path_params["job_id"]
@@ -36,27 +70,37 @@ async def show(api: Api, request: Request) -> Response:
     return tagged_response(request, msgspec.json.encode(job_view(job)), "application/json", headers)
 
 
+@operation(
+    "List jobs, newest first, without their results",
+    query=STATUS_LISTING,
+    answers=[Answer(200, JobPageView, "a page of them")],
+)
 async def list_jobs(api: Api, request: Request) -> Response:
     query = listing_query(request, with_status=True)
     return json_response(job_page_view(await api.service.list_jobs(tenant_of(request), **query)))
 
 
+@operation(
+    "Cancel a job: at once while it waits, within a second while it runs, never once it is final",
+    answers=[Answer(200, CancelView, "what becomes of it")],
+    problems=["JOB_NOT_FOUND"],
+)
 async def cancel(api: Api, request: Request) -> Response:
     no_query(request)
     job = await api.service.cancel(tenant_of(request), request.path_params["job_id"])
     canceled = job.status is JobStatus.CANCELED or job.cancel_requested
     return json_response(
-        {
-            "job_id": job.job_id,
-            "tenant_id": job.tenant_id,
-            "canceled": canceled and job.status not in (JobStatus.COMPLETED, JobStatus.FAILED),
-            "status": job.status,
-        }
+        CancelView(
+            job_id=job.job_id,
+            tenant_id=job.tenant_id,
+            canceled=canceled and job.status not in (JobStatus.COMPLETED, JobStatus.FAILED),
+            status=job.status,
+        )
     )
 
 
 RESOURCES = (
-    Resource(f"{PREFIX}/jobs", {"GET": list_jobs}),
-    Resource(f"{PREFIX}/jobs/{{job_id}}", {"GET": show}),
-    Resource(f"{PREFIX}/jobs/{{job_id}}/cancel", {"POST": cancel}),
+    Resource(f"{PREFIX}/jobs", {"GET": list_jobs}, Scope.SEARCH),
+    Resource(f"{PREFIX}/jobs/{{job_id}}", {"GET": show}, Scope.SEARCH),
+    Resource(f"{PREFIX}/jobs/{{job_id}}/cancel", {"POST": cancel}, Scope.SEARCH),
 )

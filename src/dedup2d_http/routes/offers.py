@@ -6,13 +6,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dedup2d.errors import InvalidParameterError
+from dedup2d.keys import Scope
+from dedup2d_http.contract import Answer, operation
 from dedup2d_http.params import read_query, whole
 from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
-from dedup2d_http.views import json_response
+from dedup2d_http.views import OfferView, json_response
 
 __all__ = ["RESOURCES"]
 
+_MOST_BYTES = 4096 * 1024 * 1024
 
+
+@operation(
+    "Offer a place in the bucket, for a drawing that is to be searched for by its file_key",
+    text="Only where the service is set up so: else `INVALID_PARAMETER`. The URL is a secret for 15 minutes.",
+    query={"size": whole(1, _MOST_BYTES).saying("bytes of the drawing, at most those of an upload")},
+    required=["size"],
+    answers=[Answer(201, OfferView, "where to put it")],
+    problems=["JOB_QUEUE_FULL"],
+)
 async def offer(api: Api, request: Request) -> Response:
     query = read_query(request, {"size": whole(1, api.settings.max_upload_bytes)})
     if "size" not in query:
@@ -20,16 +32,16 @@ async def offer(api: Api, request: Request) -> Response:
     offered = await api.service.offer_upload(tenant_of(request), size=query["size"])
     upload = offered.upload
     return json_response(
-        {
-            "file_key": offered.file_key,
-            "url": upload.url,
-            "method": upload.method,
-            "headers": upload.headers,
-            "expires_at": upload.expires_at,
-        },
+        OfferView(
+            file_key=offered.file_key,
+            url=upload.url,
+            method=upload.method,
+            headers=upload.headers,
+            expires_at=upload.expires_at,
+        ),
         201,
         {"Cache-Control": "no-store"},
     )
 
 
-RESOURCES = (Resource(f"{PREFIX}/uploads", {"POST": offer}),)
+RESOURCES = (Resource(f"{PREFIX}/uploads", {"POST": offer}, Scope.SEARCH),)

@@ -81,10 +81,10 @@ async def _store_answers(api: Api) -> bool:
 
 
 RESOURCES = (
-    Resource(f"{PREFIX}/presets", {"GET": presets}),
-    Resource(f"{PREFIX}/health", {"GET": vision_health}),
-    Resource("/health", {"GET": health}),
-    Resource("/livez", {"GET": live}),
-    Resource("/readyz", {"GET": ready}),
-    Resource("/metrics", {"GET": metrics}),
+    Resource(f"{PREFIX}/presets", {"GET": presets}, None),
+    Resource(f"{PREFIX}/health", {"GET": vision_health}, None),
+    Resource("/health", {"GET": health}, None),
+    Resource("/livez", {"GET": live}, None),
+    Resource("/readyz", {"GET": ready}, None),
+    Resource("/metrics", {"GET": metrics}, None),
 )

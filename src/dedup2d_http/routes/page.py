@@ -22,7 +22,7 @@ def page_of(resources: Iterable[Resource[Api]]) -> Resource[Api]:
     async def page(_: Api, __: Request) -> Response:
         return Response(text, media_type="text/html")
 
-    return Resource("/", {"GET": page})
+    return Resource("/", {"GET": page}, None)
 
 
 _PAGE = """<!doctype html>

@@ -9,6 +9,7 @@ from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dedup2d.keys import Scope
 from dedup2d.types import Job, Mode, SearchParams
 from dedup2d_http.context import ClientGoneError
 from dedup2d_http.headers import idempotency_key, preferences
@@ -123,4 +124,4 @@ def _may_exceed(request: Request, size: int) -> bool:
     return not length.isdecimal() or int(length) > size
 
 
-RESOURCES = (Resource(f"{PREFIX}/search", {"POST": search}),)
+RESOURCES = (Resource(f"{PREFIX}/search", {"POST": search}, Scope.SEARCH),)
