@@ -9,7 +9,7 @@ import anyio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dedup2d_http.params import _GEOMETRY, _LISTING, _STEERING, SEARCH_FIELDS
+from dedup2d_http.params import SEARCH_QUERY, STATUS_LISTING
 from dedup2d_http.problems import PROBLEMS
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import PREFIX
@@ -18,9 +18,7 @@ from tests.http_support import KEY, PNG, Bench, bench, keyed
 FUZZ = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-NAMES = sorted(
-    {*SEARCH_FIELDS, *_STEERING, *_GEOMETRY, *_LISTING, "status", "user_name", "upload_to_s3", "nothing"}
-)
+NAMES = sorted({*SEARCH_QUERY, *STATUS_LISTING, "user_name", "upload_to_s3", "nothing"})
 WORDS = [
     "true",
     "0",

@@ -12,31 +12,70 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 from starlette.requests import Request
 
 from dedup2d.errors import InvalidParameterError, shown
 from dedup2d.presets import PRESETS
-from dedup2d.search_params import ignored_of
+from dedup2d.search_params import IGNORED_PLACES, MAX_IGNORED, ignored_of
 from dedup2d.types import MAX_RESULTS_LIMIT, Area, JobStatus, Mode, SearchParams
 from dedup2d_http.problems import HttpError
 
-__all__ = ["SEARCH_FIELDS", "SearchQuery", "listing_query", "no_query", "read_query", "search_query", "whole"]
-
-Reader = Callable[[str, str], Any]
-"""Turns the name and the text of a parameter into its value, or raises InvalidParameterError."""
+__all__ = [
+    "LISTING",
+    "SEARCH_FIELDS",
+    "SEARCH_QUERY",
+    "STATUS_LISTING",
+    "Reader",
+    "SearchQuery",
+    "listing_query",
+    "no_query",
+    "read_query",
+    "search_query",
+    "whole",
+]
 
 _MAX_PARAMETERS = 64
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
-_DECIMAL = re.compile(r"-?[0-9]{0,18}\.?[0-9]{1,18}")
+_DECIMAL = re.compile(r"-?[0-9]{0,40}\.?[0-9]{1,40}([eE][+-]?[0-9]{1,3})?")
 _YES_NO = {"true": True, "1": True, "false": False, "0": False}
+_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u00a0\u00ad\u2028\u2029\ud800-\udfff]*$"
+"""About what `str.isprintable` takes; the rest of it cannot be said in a pattern."""
 
 
-def yes_no(name: str, text: str) -> bool:
+@frozen
+class Reader:
+    """
+    Reads one parameter.
+
+    Args:
+        read: turns its name and text into its value, or raises InvalidParameterError.
+        schema: the JSON Schema of what is taken, for the reference.
+        text: what it does, for the reference.
+        many: whether it may come several times; its values are then tuples, and joined.
+    """
+
+    read: Callable[[str, str], Any]
+    schema: Mapping[str, Any]
+    text: str = field(default="", kw_only=True)
+    many: bool = field(default=False, kw_only=True)
+
+    def __call__(self, name: str, text: str) -> Any:
+        return self.read(name, text)
+
+    def saying(self, text: str) -> Reader:
+        """Return the same reader with another text."""
+        return evolve(self, text=text)
+
+
+def _yes_no(name: str, text: str) -> bool:
     try:
         return _YES_NO[text.lower()]
     except KeyError:
         raise InvalidParameterError(name, text, "true or false") from None
+
+
+yes_no = Reader(_yes_no, {"type": "boolean"})
 
 
 def whole(low: int, high: int) -> Reader:
@@ -45,7 +84,7 @@ def whole(low: int, high: int) -> Reader:
             raise InvalidParameterError(name, text, f"a whole number from {low} to {high}")
         return int(text)
 
-    return read
+    return Reader(read, {"type": "integer", "minimum": low, "maximum": high})
 
 
 def number(low: float, high: float) -> Reader:
@@ -55,7 +94,7 @@ def number(low: float, high: float) -> Reader:
             raise InvalidParameterError(name, text, f"a number from {low:g} to {high:g}")
         return value
 
-    return read
+    return Reader(read, {"type": "number", "minimum": low, "maximum": high})
 
 
 def one_of(*allowed: str) -> Reader:
@@ -64,7 +103,7 @@ def one_of(*allowed: str) -> Reader:
             raise InvalidParameterError(name, text, "one of " + ", ".join(allowed))
         return text
 
-    return read
+    return Reader(read, {"type": "string", "enum": list(allowed)})
 
 
 def text_of(longest: int) -> Reader:
@@ -73,11 +112,22 @@ def text_of(longest: int) -> Reader:
             raise InvalidParameterError(name, text, f"1 to {longest} printable characters")
         return text
 
-    return read
+    return Reader(read, {"type": "string", "minLength": 1, "maxLength": longest, "pattern": _PRINTABLE})
 
 
-def ignored(_: str, text: str) -> tuple[Area | str, ...]:
+def _ignored(_: str, text: str) -> tuple[Area | str, ...]:
     return tuple(ignored_of(part) for part in text.split(";"))
+
+
+ignored = Reader(
+    _ignored,
+    {
+        "type": "array",
+        "maxItems": MAX_IGNORED,
+        "items": {"anyOf": [{"enum": list(IGNORED_PLACES)}, {"type": "string", "format": "area"}]},
+    },
+    many=True,
+)
 
 
 def only(allowed: str, why: str) -> Reader:
@@ -86,51 +136,71 @@ def only(allowed: str, why: str) -> Reader:
             raise InvalidParameterError(name, text, f"{allowed} or leave it out: {why}")
         return text
 
-    return read
+    return Reader(read, {"type": "string", "enum": [allowed]})
 
 
-def no_callback(_name: str, _text: str) -> str:
+def _no_callback(_name: str, _text: str) -> str:
     raise HttpError(
         "CALLBACK_URL_INVALID",
         "this version sends no callbacks: leave callback_url out and poll poll_url, with Prefer: wait=60",
     )
 
 
+no_callback = Reader(_no_callback, {"type": "string", "format": "callback-url"})
+
 SEARCH_FIELDS: Mapping[str, Reader] = {
-    "mode": one_of(*Mode),
-    "max_results": whole(1, MAX_RESULTS_LIMIT),
-    "compute_diff": yes_no,
-    "diff_top_n": whole(0, 50),
-    "enable_ml": yes_no,
-    "enable_geometric": yes_no,
-    "exclude_self": yes_no,
-    "duplicate_threshold": number(0, 1),
-    "similar_threshold": number(0, 1),
-    "ignore": ignored,
+    "mode": one_of(*Mode).saying("how deep the search goes: hashes only, verify the best, verify many"),
+    "max_results": whole(1, MAX_RESULTS_LIMIT).saying("most matches returned"),
+    "compute_diff": yes_no.saying("add a difference picture and regions to the best matches"),
+    "diff_top_n": whole(0, 50).saying("how many matches get a difference picture"),
+    "enable_ml": yes_no.saying("ask a learned embedding for further candidates, where one is set"),
+    "enable_geometric": yes_no.saying("verify candidates geometrically, unless mode is fast"),
+    "exclude_self": yes_no.saying("leave out drawings whose file has the same bytes"),
+    "duplicate_threshold": number(0, 1).saying("least similarity of a duplicate"),
+    "similar_threshold": number(0, 1).saying("least similarity of a similar; at most duplicate_threshold"),
+    "ignore": ignored.saying(
+        "leave a part of the sheet out: X,Y,WIDTH,HEIGHT in shares 0 to 1 from the top left, or its name"
+    ),
 }
-_REPEATED = frozenset({"ignore"})
-"""Parameters that may come several times; their values, tuples, are joined."""
 
 _STEERING: Mapping[str, Reader] = {
-    "async": yes_no,
+    "async": yes_no.saying("answer with a job"),
     "callback_url": no_callback,
-    "preset": one_of(*PRESETS),
-    "file_key": text_of(200),
-    "file_name": text_of(255),
+    "preset": one_of(*PRESETS).saying("sets mode and thresholds; a parameter of the request wins"),
+    "file_key": text_of(200).saying(
+        "search by a file that was put under the key of an offer; without a body"
+    ),
+    "file_name": text_of(255).saying("what the drawing is called; only with file_key"),
 }
+_CHECKED_ONLY = "checked, but without effect: it acts on geometry sent with the drawing, which is not taken"
 # These act on geometry sent with the drawing. This version takes none: they are checked, nothing more.
 _GEOMETRY: Mapping[str, Reader] = {
-    "enable_precision": yes_no,
-    "precision_profile": one_of("strict", "version"),
-    "precision_top_n": whole(1, MAX_RESULTS_LIMIT),
-    "precision_visual_weight": number(0, 1),
-    "precision_geom_weight": number(0, 1),
-    "precision_compute_diff": yes_no,
-    "precision_diff_top_n": whole(0, 50),
-    "precision_diff_max_paths": whole(1, 10_000),
-    "version_gate": only("off", "this version does not compare drawing numbers"),
+    "enable_precision": yes_no.saying(_CHECKED_ONLY),
+    "precision_profile": one_of("strict", "version").saying(_CHECKED_ONLY),
+    "precision_top_n": whole(1, MAX_RESULTS_LIMIT).saying(_CHECKED_ONLY),
+    "precision_visual_weight": number(0, 1).saying(_CHECKED_ONLY),
+    "precision_geom_weight": number(0, 1).saying(_CHECKED_ONLY),
+    "precision_compute_diff": yes_no.saying(_CHECKED_ONLY),
+    "precision_diff_top_n": whole(0, 50).saying(_CHECKED_ONLY),
+    "precision_diff_max_paths": whole(1, 10_000).saying(_CHECKED_ONLY),
+    "version_gate": only("off", "this version does not compare drawing numbers").saying(
+        "off: this version does not compare drawing numbers"
+    ),
 }
-_LISTING: Mapping[str, Reader] = {"limit": whole(1, 500), "page_token": text_of(1024)}
+SEARCH_QUERY: Mapping[str, Reader] = {**SEARCH_FIELDS, **_STEERING, **_GEOMETRY}
+"""All that the query of a search may hold."""
+
+_PAGE_TOKEN = text_of(1024)
+LISTING: Mapping[str, Reader] = {
+    "limit": whole(1, 500).saying("most entries of a page"),
+    "page_token": evolve(
+        _PAGE_TOKEN, schema={**_PAGE_TOKEN.schema, "format": "page-token"}, text="next_page_token of a page"
+    ),
+}
+STATUS_LISTING: Mapping[str, Reader] = {
+    **LISTING,
+    "status": one_of(*JobStatus).saying("only jobs that are in this state"),
+}
 
 
 @frozen(kw_only=True)
@@ -151,7 +221,7 @@ def search_query(request: Request) -> SearchQuery:
         InvalidParameterError: something in it is not allowed.
         HttpError: it wants a callback.
     """
-    given = read_query(request, {**SEARCH_FIELDS, **_STEERING, **_GEOMETRY})
+    given = read_query(request, SEARCH_QUERY)
     preset = PRESETS[given["preset"]].search_params() if "preset" in given else {}
     own = {name: value for name, value in given.items() if name in SEARCH_FIELDS}
     if "file_name" in given and "file_key" not in given:
@@ -171,8 +241,7 @@ def listing_query(request: Request, *, with_status: bool = False) -> dict[str, A
     Raises:
         InvalidParameterError: something in it is not allowed.
     """
-    readers = {**_LISTING, "status": one_of(*JobStatus)} if with_status else _LISTING
-    given = read_query(request, readers)
+    given = read_query(request, STATUS_LISTING if with_status else LISTING)
     if "status" in given:
         given["status"] = JobStatus(given["status"])
     return given
@@ -203,7 +272,7 @@ def read_query(request: Request, readers: Mapping[str, Reader]) -> dict[str, Any
             raise InvalidParameterError(shown(name), text, allowed)
         if name not in values:
             values[name] = readers[name](name, text)
-        elif name in _REPEATED:
+        elif readers[name].many:
             values[name] += readers[name](name, text)
         else:
             raise InvalidParameterError(name, text, "it only once")

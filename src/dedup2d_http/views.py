@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
+import attrs
 import msgspec
+from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dedup2d.types import Job, JobPage
+from dedup2d.presets import Preset
+from dedup2d.types import Job, JobPage, JobStatus
 from dedup2d_http.headers import etag_of, matches_etag
 
-__all__ = ["job_page_view", "job_view", "json_response", "tagged_response"]
+__all__ = [
+    "CancelView",
+    "HealthView",
+    "JobPageView",
+    "JobSummary",
+    "JobView",
+    "OfferView",
+    "PresetsView",
+    "RemovedView",
+    "StatusView",
+    "SubmittedView",
+    "job_page_view",
+    "job_view",
+    "json_response",
+    "tagged_response",
+]
 
 _JOB_FIELDS = (
     "job_id",
@@ -35,6 +53,93 @@ _JOB_FIELDS = (
     "error",
 )
 """All but what only the worker may know (the lease) and where the server keeps the file."""
+
+
+def _part_of(whole: type, name: str, fields: tuple[str, ...], text: str) -> type:
+    """Return a class of some fields of *whole*, for the reference: what `json_response` is given has them."""
+    hints = get_type_hints(whole)
+    part = attrs.make_class(
+        name, {each: attrs.field(type=hints[each], kw_only=True) for each in fields}, frozen=True
+    )
+    part.__doc__ = text
+    return part
+
+
+JobSummary = _part_of(Job, "JobSummary", _JOB_FIELDS, "A job without its result.")
+JobView = _part_of(Job, "JobView", (*_JOB_FIELDS, "result"), "A job, with its result once it is completed.")
+
+
+@frozen(kw_only=True)
+class JobPageView:
+    """One page of a tenant's jobs, newest first, without their results."""
+
+    jobs: tuple[JobSummary, ...]  # type: ignore[valid-type]  # made at run time
+    total: int
+    next_page_token: str | None
+
+
+@frozen(kw_only=True)
+class SubmittedView:
+    """A search that was taken in as a job; `forced_async_reason` says why, where nobody asked for one."""
+
+    job_id: str
+    status: JobStatus
+    poll_url: str
+    forced_async_reason: str | None
+
+
+@frozen(kw_only=True)
+class CancelView:
+    """What became of a cancel; `canceled` is true if the job is canceled or will be within a second."""
+
+    job_id: str
+    tenant_id: str
+    canceled: bool
+    status: JobStatus
+
+
+@frozen(kw_only=True)
+class OfferView:
+    """Where a drawing may be put, until `expires_at`, and the key to search by it afterwards."""
+
+    file_key: str
+    url: str
+    method: str
+    headers: Mapping[str, str]
+    expires_at: float
+
+
+@frozen(kw_only=True)
+class RemovedView:
+    """A drawing that is no longer in the index."""
+
+    drawing_id: str
+    success: bool = True
+    message: str = "removed from the index"
+
+
+@frozen(kw_only=True)
+class StatusView:
+    """How a part is doing, in a word or two."""
+
+    status: str
+
+
+@frozen(kw_only=True)
+class HealthView:
+    """How the service is doing: `healthy` or `unhealthy`, and the same of its engine."""
+
+    status: str
+    service: str
+    version: str
+    vision: str
+
+
+@frozen(kw_only=True)
+class PresetsView:
+    """The presets by name."""
+
+    presets: Mapping[str, Preset]
 
 
 def job_view(job: Job) -> dict[str, Any]:

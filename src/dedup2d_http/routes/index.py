@@ -8,19 +8,54 @@ from starlette.responses import Response
 
 from dedup2d.errors import InvalidParameterError
 from dedup2d.keys import Scope
-from dedup2d_http.params import listing_query, no_query, only, read_query, text_of
+from dedup2d.types import AddResult, Drawing, DrawingPage, RebuildResult
+from dedup2d_http.contract import (
+    DRAWING_PROBLEMS,
+    UPLOAD_PROBLEMS,
+    VISION_PROBLEMS,
+    Answer,
+    Header,
+    Part,
+    operation,
+)
+from dedup2d_http.params import LISTING, listing_query, no_query, only, read_query, text_of
 from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
 from dedup2d_http.uploads import Spool, upload
-from dedup2d_http.views import json_response, tagged_response
+from dedup2d_http.views import RemovedView, json_response, tagged_response
 
 __all__ = ["RESOURCES", "metadata_of"]
 
-_ADD_QUERY = {"user_name": text_of(200), "upload_to_s3": only("false", "this version keeps no copies in S3")}
+_NO_COPY = "this version keeps no copies in S3"
+_ADD_QUERY = {
+    "user_name": text_of(200).saying("put into the metadata"),
+    "upload_to_s3": only("false", _NO_COPY).saying(f"false: {_NO_COPY}"),
+}
 _METADATA_RULE = (
     "a JSON object of at most 50 names and texts, names up to 100 and texts up to 2,000 characters"
 )
 
 
+@operation(
+    "Add a drawing to the index, each of its sheets",
+    text="The same bytes under the same name are added once: again is no error, and `added` is false.",
+    query=_ADD_QUERY,
+    body=[
+        Part("file", "the drawing", required=True, media_type="application/octet-stream"),
+        Part(
+            "metadata",
+            _METADATA_RULE,
+            {
+                "type": "object",
+                "maxProperties": 50,
+                "propertyNames": {"maxLength": 100},
+                "additionalProperties": {"type": "string", "maxLength": 2000},
+            },
+            media_type="application/json",
+        ),
+    ],
+    answers=[Answer(200, AddResult, "what was added")],
+    problems=[*UPLOAD_PROBLEMS, *DRAWING_PROBLEMS, *VISION_PROBLEMS, "JOB_QUEUE_FULL"],
+)
 async def add(api: Api, request: Request) -> Response:
     query = read_query(request, _ADD_QUERY)
     body = await upload(request, api.limits, fields=("metadata",))
@@ -51,28 +86,64 @@ def metadata_of(text: str) -> dict[str, str]:
     return metadata
 
 
+@operation(
+    "List the drawings of the index, newest first",
+    query=LISTING,
+    answers=[Answer(200, DrawingPage, "a page of them")],
+    problems=VISION_PROBLEMS,
+)
 async def list_drawings(api: Api, request: Request) -> Response:
     return json_response(await api.service.drawings(tenant_of(request), **listing_query(request)))
 
 
+@operation(
+    "Show a drawing of the index",
+    answers=[Answer(200, Drawing, "what is known of it")],
+    problems=["DRAWING_NOT_FOUND", *VISION_PROBLEMS],
+)
 async def show(api: Api, request: Request) -> Response:
     no_query(request)
     return json_response(await api.service.drawing(tenant_of(request), request.path_params["drawing_id"]))
 
 
+@operation(
+    "Show a drawing of the index as a picture",
+    headers=[Header("If-None-Match", "the ETag of an earlier answer: 304 if nothing has changed since")],
+    answers=[
+        Answer(
+            200,
+            {"type": "string", "format": "binary"},
+            "the picture",
+            media_type="image/png",
+            headers={"ETag": "changes whenever the picture does"},
+        ),
+        Answer(304, None, "nothing has changed since", headers={"ETag": "the same again"}),
+    ],
+    problems=["DRAWING_NOT_FOUND", *VISION_PROBLEMS],
+)
 async def picture(api: Api, request: Request) -> Response:
     no_query(request)
     png = await api.service.picture(tenant_of(request), request.path_params["drawing_id"])
     return tagged_response(request, png, "image/png")
 
 
+@operation(
+    "Remove a drawing from the index",
+    answers=[Answer(200, RemovedView, "it is removed")],
+    problems=["DRAWING_NOT_FOUND", *VISION_PROBLEMS],
+)
 async def remove(api: Api, request: Request) -> Response:
     no_query(request)
     drawing_id = request.path_params["drawing_id"]
     await api.service.remove(tenant_of(request), drawing_id)
-    return json_response({"success": True, "drawing_id": drawing_id, "message": "removed from the index"})
+    return json_response(RemovedView(drawing_id=drawing_id))
 
 
+@operation(
+    "Make all fingerprints of the index anew",
+    answers=[Answer(200, RebuildResult, "it is done")],
+    problems=VISION_PROBLEMS,
+)
 async def rebuild(api: Api, request: Request) -> Response:
     no_query(request)
     return json_response(await api.service.rebuild(tenant_of(request)))

@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dedup2d.presets import PRESETS
+from dedup2d_http.contract import Answer, operation
 from dedup2d_http.params import no_query
 from dedup2d_http.problems import HttpError
 from dedup2d_http.routing import PREFIX, Api, Resource
-from dedup2d_http.views import json_response
+from dedup2d_http.views import HealthView, PresetsView, StatusView, json_response
 
 __all__ = ["RESOURCES"]
 
@@ -21,35 +22,55 @@ _PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 log = structlog.get_logger("dedup2d.http")
 
 
+@operation("List the presets and their values", answers=[Answer(200, PresetsView, "all of them")])
 async def presets(_: Api, request: Request) -> Response:
     no_query(request)
-    return json_response({"presets": PRESETS})
+    return json_response(PresetsView(presets=PRESETS))
 
 
+@operation(
+    "Say whether searches can be answered",
+    answers=[
+        Answer(200, StatusView, "healthy or degraded"),
+        Answer(503, StatusView, "unhealthy: jobs are taken in and wait"),
+    ],
+)
 async def vision_health(api: Api, request: Request) -> Response:
     """Say whether searches can be answered. Only the status: details may tell of other tenants."""
     no_query(request)
     health = await api.service.health()
-    return json_response({"status": health.status}, 503 if health.status == "unhealthy" else 200)
+    return json_response(StatusView(status=health.status), 503 if health.status == "unhealthy" else 200)
 
 
+@operation(
+    "Say how the service is doing",
+    answers=[Answer(200, HealthView, "healthy"), Answer(503, HealthView, "jobs cannot be kept")],
+)
 async def health(api: Api, _: Request) -> Response:
     healthy = await _store_answers(api)
     return json_response(
-        {
-            "status": "healthy" if healthy else "unhealthy",
-            "service": "dedup2d",
-            "version": version("dedup2d"),
-            "vision": (await api.service.health()).status,
-        },
+        HealthView(
+            status="healthy" if healthy else "unhealthy",
+            service="dedup2d",
+            version=version("dedup2d"),
+            vision=(await api.service.health()).status,
+        ),
         200 if healthy else 503,
     )
 
 
+@operation("Say that the process lives", answers=[Answer(200, StatusView, "it does")])
 async def live(_: Api, __: Request) -> Response:
-    return json_response({"status": "live"})
+    return json_response(StatusView(status="live"))
 
 
+@operation(
+    "Say whether requests should be sent here",
+    answers=[
+        Answer(200, StatusView, "they should"),
+        Answer(503, StatusView, "they should not: it stops, or cannot keep jobs"),
+    ],
+)
 async def ready(api: Api, _: Request) -> Response:
     """
     Say whether requests should be sent here.
@@ -57,12 +78,17 @@ async def ready(api: Api, _: Request) -> Response:
     An engine that cannot answer does not count: jobs are taken in and wait for it.
     """
     if api.stopping.begun:
-        return json_response({"status": "stopping"}, 503)
+        return json_response(StatusView(status="stopping"), 503)
     if not await _store_answers(api):
-        return json_response({"status": "the job store does not answer"}, 503)
-    return json_response({"status": "ready"})
+        return json_response(StatusView(status="the job store does not answer"), 503)
+    return json_response(StatusView(status="ready"))
 
 
+@operation(
+    "Show the metrics for Prometheus",
+    answers=[Answer(200, {"type": "string"}, "all of them", media_type="text/plain")],
+    problems=["NOT_FOUND"],
+)
 async def metrics(api: Api, _: Request) -> Response:
     if api.metrics is None:
         raise HttpError("NOT_FOUND", "this service was started without metrics")

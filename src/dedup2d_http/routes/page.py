@@ -9,6 +9,7 @@ from importlib.metadata import version
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dedup2d_http.contract import Answer, operation
 from dedup2d_http.routing import PREFIX, Api, Resource
 
 __all__ = ["page_of"]
@@ -19,6 +20,10 @@ def page_of(resources: Iterable[Resource[Api]]) -> Resource[Api]:
     lines = "\n".join(f"{', '.join(sorted(each.methods)):<12} {escape(each.path)}" for each in resources)
     text = _PAGE.format(version=escape(version("dedup2d")), lines=lines, prefix=PREFIX)
 
+    @operation(
+        "Show a page that says what this is",
+        answers=[Answer(200, {"type": "string"}, "the page", media_type="text/html")],
+    )
     async def page(_: Api, __: Request) -> Response:
         return Response(text, media_type="text/html")
 

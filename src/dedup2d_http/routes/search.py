@@ -10,13 +10,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dedup2d.keys import Scope
-from dedup2d.types import Job, Mode, SearchParams
+from dedup2d.types import Job, Mode, SearchParams, SearchResult
 from dedup2d_http.context import ClientGoneError
+from dedup2d_http.contract import (
+    DRAWING_PROBLEMS,
+    UPLOAD_PROBLEMS,
+    VISION_PROBLEMS,
+    Answer,
+    Header,
+    Part,
+    operation,
+)
 from dedup2d_http.headers import idempotency_key, preferences
-from dedup2d_http.params import SearchQuery, search_query
+from dedup2d_http.params import SEARCH_QUERY, SearchQuery, search_query
 from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
 from dedup2d_http.uploads import Spool, Upload, upload
-from dedup2d_http.views import json_response
+from dedup2d_http.views import SubmittedView, json_response
 from dedup2d_http.waiting import client_gone, unless
 
 __all__ = ["RESOURCES"]
@@ -77,12 +86,7 @@ def _taken_in(request: Request, job: Job, forced: str | None) -> Response:
     if preferences(request.headers).respond_async:
         headers["Preference-Applied"] = "respond-async"
     return json_response(
-        {
-            "job_id": job.job_id,
-            "status": job.status,
-            "poll_url": poll_url,
-            "forced_async_reason": forced,
-        },
+        SubmittedView(job_id=job.job_id, status=job.status, poll_url=poll_url, forced_async_reason=forced),
         202,
         headers,
     )
@@ -100,6 +104,46 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
     return _taken_in(request, job, None if query.run_async else "file_key")
 
 
+@operation(
+    "Search the index for drawings that are related to one, at once or as a job",
+    text=(
+        "Be ready for both answers: a large drawing, or mode=precise, is made a job without being asked. "
+        "The drawing comes as the part `file`, or was put before, under the `file_key` of an offer."
+    ),
+    query=SEARCH_QUERY,
+    headers=[
+        Header("Prefer", "respond-async: answer with a job"),
+        Header(
+            "Idempotency-Key",
+            "makes a job repeatable: the same key, file and parameters give the same job",
+            {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
+        ),
+    ],
+    body=[Part("file", "the drawing", required=True, media_type="application/octet-stream")],
+    body_required=False,
+    answers=[
+        Answer(200, SearchResult, "the matches"),
+        Answer(
+            202,
+            SubmittedView,
+            "it was taken in as a job",
+            headers={
+                "Location": "where to poll the job",
+                "Retry-After": "seconds until it is worth to ask",
+                "Preference-Applied": "respond-async, if that was asked for",
+            },
+        ),
+    ],
+    problems=[
+        *UPLOAD_PROBLEMS,
+        *DRAWING_PROBLEMS,
+        *VISION_PROBLEMS,
+        "CALLBACK_URL_INVALID",
+        "FILE_NOT_FOUND",
+        "IDEMPOTENCY_CONFLICT",
+        "JOB_QUEUE_FULL",
+    ],
+)
 async def search(api: Api, request: Request) -> Response:
     query = search_query(request)
     if query.file_key is not None:
