@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 __all__ = [
+    "BlockedAddressError",
+    "CallbackUrlError",
     "ConfigurationError",
     "Dedup2DError",
     "DrawingNotFoundError",
@@ -100,6 +102,38 @@ class InvalidParameterError(Dedup2DError, ValueError):
     def __init__(self, name: str, value: Any, allowed: str) -> None:
         self.name = name
         super().__init__(f"{name}={shown(value)} is not allowed: give {allowed}")
+
+
+class CallbackUrlError(Dedup2DError, ValueError):
+    """
+    A callback URL is not one that this service may call.
+
+    `reason` is one of `dedup2d.callbacks.guard.Refusal`. The message never shows more of the URL than its
+    host: user info and query may be secret.
+    """
+
+    code = "CALLBACK_URL_INVALID"
+
+    def __init__(self, reason: str, problem: str, allowed: str) -> None:
+        self.reason = reason
+        super().__init__(f"callback_url is not allowed ({problem}): give {allowed}")
+
+
+class BlockedAddressError(Dedup2DError, ValueError):
+    """
+    A callback was not sent, for its host is not, or not only, at addresses that may be called.
+
+    `reason` is one of `dedup2d.callbacks.guard.Refusal`. The message does not show the address: whoever
+    gave the URL may not learn what the names of this network resolve to.
+    """
+
+    code = "CALLBACK_URL_INVALID"
+
+    def __init__(self, host: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"{shown(host)} may not be called: let the callback URL name a host with public addresses only"
+        )
 
 
 class IdempotencyConflictError(Dedup2DError, ValueError):
