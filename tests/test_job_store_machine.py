@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from dedup2d.errors import (
+    CallbackStateError,
     IdempotencyConflictError,
     InvalidParameterError,
     JobNotFoundError,
@@ -26,7 +27,7 @@ from dedup2d.errors import (
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.protocols import JobStore
 from dedup2d.testing import ManualClock
-from dedup2d.types import Job, JobCounts, JobStatus, SearchResult
+from dedup2d.types import CallbackStatus, Job, JobCounts, JobStatus, SearchResult
 from tests.backends import JOB_STORES
 from tests.test_job_stores import (
     CountsReleasesAsLosses,
@@ -36,6 +37,8 @@ from tests.test_job_stores import (
 )
 
 PENDING, RUNNING = JobStatus.PENDING, JobStatus.IN_PROGRESS
+WAITING = CallbackStatus.PENDING
+URL, DAY = "https://receiver.example/", 86_400.0
 FINAL = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED)
 TENANTS = ("one", "two")
 PLACES, PLACES_OF_TENANT, MAX_LOSSES, TTL = 4, 3, 2, 40.0
@@ -76,7 +79,8 @@ class Model:
         key = job.idempotency_key
         for known in self.alive(now).values():
             if key is not None and (known["tenant_id"], known["idempotency_key"]) == (job.tenant_id, key):
-                same = known["file_hash"] == job.file_hash
+                asked = (known["file_hash"], known["callback_url"])
+                same = asked == (job.file_hash, job.callback_url)
                 return known["job_id"] if same else IdempotencyConflictError
         if job.job_id in self.jobs:
             return InvalidParameterError
@@ -84,11 +88,42 @@ class Model:
         if len(self.busy()) >= PLACES or len(mine) >= PLACES_OF_TENANT:
             return JobQueueFullError
         self.jobs[job.job_id] = {**asdict(job, recurse=False)}
+        if job.callback_url is not None:
+            message_id = f"msg_{job.job_id}"
+            self.jobs[job.job_id].update(callback_status=WAITING, callback_message_id=message_id)
         return job.job_id
 
     def end(self, job: dict[str, Any], status: JobStatus, now: float, expires_at: float) -> None:
         self.rest(job)
         job.update(status=status, finished_at=now, expires_at=expires_at, last_error=None)
+        if job["callback_url"] is not None:
+            job.update(callback_next_attempt_at=now)
+            self.keep(job, now)
+
+    def keep(self, job: dict[str, Any], due: float) -> None:
+        job["expires_at"] = max(job["expires_at"], due + DAY)
+
+    def idle_callback(self, job: dict[str, Any], **fields: Any) -> None:
+        job.update(callback_lease_token=None, callback_lease_expires_at=None, callback_next_attempt_at=None)
+        job.update(fields)
+
+    def due(self, job: dict[str, Any]) -> float | None:
+        if job["status"] not in FINAL or job["callback_status"] is not WAITING:
+            return None
+        name = (
+            "callback_next_attempt_at" if job["callback_lease_token"] is None else "callback_lease_expires_at"
+        )
+        found: float = job[name]
+        return found
+
+    def due_callbacks(self, now: float) -> dict[str, float]:
+        """Which callbacks can be claimed, with the time since when."""
+        due = {name: self.due(job) for name, job in self.alive(now).items()}
+        return {name: at for name, at in due.items() if at is not None and at <= now}
+
+    def held_callback(self, name: str, token: str) -> dict[str, Any] | None:
+        job = self.jobs.get(name)
+        return job if job is not None and job["callback_lease_token"] == token else None
 
     def rest(self, job: dict[str, Any]) -> None:
         job.update(lease_token=None, lease_expires_at=None, next_attempt_at=None, progress=None)
@@ -126,7 +161,7 @@ class JobStoreMachine(RuleBasedStateMachine):
 
     def same(self, found: Any, name: str, *, secret: bool = True) -> None:
         wanted = Job(**self.model.jobs[name])
-        assert found == (evolve(wanted, lease_token=None) if secret else wanted)
+        assert found == (evolve(wanted, lease_token=None, callback_lease_token=None) if secret else wanted)
 
     @rule(
         name=names,
@@ -134,8 +169,11 @@ class JobStoreMachine(RuleBasedStateMachine):
         key=st.sampled_from([None, "k", "k"]),
         file_hash=st.sampled_from(["f", "f", "g"]),
         age=st.integers(0, 3),
+        url=st.sampled_from([URL, URL, None]),
     )
-    def admit(self, name: str, tenant: str, key: str | None, file_hash: str, age: int) -> None:
+    def admit(
+        self, *, name: str, tenant: str, key: str | None, file_hash: str, age: int, url: str | None
+    ) -> None:
         job = Job(
             job_id=name,
             tenant_id=tenant,
@@ -145,6 +183,7 @@ class JobStoreMachine(RuleBasedStateMachine):
             file_size=1,
             created_at=self.clock() - age,
             idempotency_key=key,
+            callback_url=url,
         )
         wanted = self.model.admit(job, self.clock())
         found = self.outcome(self.store.admit(job, max_jobs=PLACES, max_jobs_per_tenant=PLACES_OF_TENANT))
@@ -240,6 +279,99 @@ class JobStoreMachine(RuleBasedStateMachine):
             self.model.end(job, JobStatus.CANCELED, now, now + ttl)
         self.same(found, name)
 
+    @rule(token=tokens, lease=spans, passed=st.sets(tenants))
+    def claim_callback(self, token: str, lease: float, passed: set[str]) -> None:
+        now = self.clock()
+        found = self.outcome(self.store.claim_callback(token, lease_seconds=lease, passing_over=passed))
+        due = {
+            name: at
+            for name, at in self.model.due_callbacks(now).items()
+            if self.model.jobs[name]["tenant_id"] not in passed
+        }
+        if not due:
+            assert found is None
+            return
+        # Which of several that are due since the same moment is first, is the store's own.
+        assert due[found.job_id] == min(due.values())
+        job = self.model.jobs[found.job_id]
+        job.update(
+            callback_attempts=job["callback_attempts"] + 1,
+            callback_next_attempt_at=None,
+            callback_lease_token=token,
+            callback_lease_expires_at=now + lease,
+        )
+        self.model.keep(job, now + lease)
+        self.same(found, found.job_id, secret=False)
+
+    @rule(name=names, token=tokens, delay=spans, attempted=st.booleans(), error=st.sampled_from([None, "no"]))
+    def retry_callback(self, name: str, token: str, delay: float, attempted: bool, error: str | None) -> None:
+        now = self.clock()
+        code = 503 if error else None
+        found = self.outcome(
+            self.store.retry_callback(
+                name, token, delay_seconds=delay, attempted=attempted, http_status=code, error=error
+            )
+        )
+        job = self.model.held_callback(name, token)
+        if job is None:
+            assert found is LeaseLostError
+            return
+        told = {"callback_http_status": code, "callback_last_error": error}
+        self.model.idle_callback(
+            job,
+            callback_next_attempt_at=now + delay,
+            **(told if attempted else {"callback_attempts": job["callback_attempts"] - 1}),
+        )
+        self.model.keep(job, now + delay)
+        self.same_without_result(found, name)
+
+    @rule(name=names, token=tokens, status=st.sampled_from(CallbackStatus), ttl=spans)
+    def finish_callback(self, name: str, token: str, status: CallbackStatus, ttl: float) -> None:
+        now = self.clock()
+        found = self.outcome(
+            self.store.finish_callback(
+                name, token, status=status, ttl_seconds=ttl, http_status=200, error="e"
+            )
+        )
+        job = self.model.held_callback(name, token)
+        if status is WAITING:
+            assert found in (InvalidParameterError, LeaseLostError)
+        elif job is None:
+            assert found is LeaseLostError
+        else:
+            self.model.idle_callback(
+                job,
+                callback_status=status,
+                callback_http_status=200,
+                callback_last_error="e",
+                callback_finished_at=now,
+                expires_at=now + ttl,
+            )
+            self.same_without_result(found, name)
+
+    @rule(name=names, foreign=st.sampled_from([False, False, True]))
+    def redeliver(self, name: str, foreign: bool) -> None:
+        now = self.clock()
+        owner = self.model.jobs.get(name, {"tenant_id": "one"})["tenant_id"]
+        tenant = "stranger" if foreign else owner
+        found = self.outcome(self.store.redeliver(name, tenant))
+        job = self.model.alive(now).get(name)
+        if job is None or job["tenant_id"] != tenant:
+            assert found is JobNotFoundError
+            return
+        if job["callback_url"] is None or job["status"] not in FINAL:
+            assert found is CallbackStateError
+            return
+        if job["callback_lease_token"] is None:
+            anew = {"callback_attempts": 0, "callback_finished_at": None, "callback_status": WAITING}
+            job.update(anew if job["callback_status"] is not WAITING else {}, callback_next_attempt_at=now)
+            self.model.keep(job, now)
+        self.same_without_result(found, name)
+
+    def same_without_result(self, found: Any, name: str) -> None:
+        wanted = Job(**{**self.model.jobs[name], "result": None, "callback_lease_token": None})
+        assert found == wanted
+
     @rule()
     def sweep(self) -> None:
         now = self.clock()
@@ -292,16 +424,20 @@ class JobStoreMachine(RuleBasedStateMachine):
             token = page.next_page_token
             if token is None:
                 break
-        assert found == [Job(**{**job, "lease_token": None, "result": None}) for job in fitting]
+        hidden = {"lease_token": None, "callback_lease_token": None, "result": None}
+        assert found == [Job(**{**job, **hidden}) for job in fitting]
 
-    @rule(seconds=st.sampled_from([0.001, 1.0, 25.0, 100.0]))
+    @rule(seconds=st.sampled_from([0.001, 1.0, 25.0, 100.0, DAY]))
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
     @rule(which=st.integers(0, 5), past=st.booleans())
     def advance_to_a_boundary(self, which: int, past: bool) -> None:
         """Stop exactly where a lease, a delay or an expiry ends, or just past it."""
-        fields = ("lease_expires_at", "next_attempt_at", "expires_at")
+        fields = (
+            *("lease_expires_at", "next_attempt_at", "expires_at"),
+            *("callback_lease_expires_at", "callback_next_attempt_at"),
+        )
         ends = {job[field] for job in self.model.jobs.values() for field in fields if job[field] is not None}
         ahead = sorted(end for end in ends if end > self.clock())
         if ahead:

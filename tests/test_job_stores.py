@@ -305,6 +305,67 @@ class CountsFinalJobs(MemoryJobStore):
         return evolve(await super().counts(), in_progress=len(self._running) + len(self._expiry))
 
 
+class SendsBeforeTheEnd(MemoryJobStore):
+    """Lets a callback be claimed a little before its time."""
+
+    async def claim_callback(self, token: str, **wanted: Any) -> Job | None:
+        clock, self._clock = self._clock, lambda: clock() + 1e-3
+        try:
+            return await super().claim_callback(token, **wanted)
+        finally:
+            self._clock = clock
+
+
+class ForgetsCallbacksOfTheCanceled(MemoryJobStore):
+    async def cancel(self, job_id: str, tenant_id: str, *, ttl_seconds: float) -> Job:
+        if job_id in self._jobs and self._jobs[job_id].status is JobStatus.PENDING:
+            self._replace(evolve(self._jobs[job_id], callback_status=None))
+        return await super().cancel(job_id, tenant_id, ttl_seconds=ttl_seconds)
+
+
+class SendsToEverybody(MemoryJobStore):
+    async def claim_callback(
+        self, token: str, *, lease_seconds: float, passing_over: Collection[str] = ()
+    ) -> Job | None:
+        return await super().claim_callback(token, lease_seconds=lease_seconds)
+
+
+class TellsCallbackTokens(MemoryJobStore):
+    async def get(self, job_id: str, tenant_id: str | None = None) -> Job:
+        return evolve(self._visible(job_id, tenant_id), lease_token=None)
+
+
+class CountsWhatWasNotTried(MemoryJobStore):
+    async def retry_callback(self, job_id: str, token: str, **outcome: Any) -> Job:
+        return await super().retry_callback(job_id, token, **{**outcome, "attempted": True})
+
+
+class ExpiresBeforeTheCallback(MemoryJobStore):
+    async def retry_callback(self, job_id: str, token: str, **outcome: Any) -> Job:
+        kept = self._jobs[job_id].expires_at if job_id in self._jobs else None
+        back = await super().retry_callback(job_id, token, **outcome)
+        self._replace(evolve(self._jobs[job_id], expires_at=kept))
+        return evolve(back, expires_at=kept)
+
+
+class EndsCallbacksWithoutLooking(MemoryJobStore):
+    async def finish_callback(self, job_id: str, token: str, **outcome: Any) -> Job:
+        job = self._jobs.get(job_id)
+        held = job.callback_lease_token if job is not None else None
+        return await super().finish_callback(job_id, held or token, **outcome)
+
+
+class RedeliversForAnybody(MemoryJobStore):
+    async def redeliver(self, job_id: str, tenant_id: str) -> Job:
+        return await super().redeliver(job_id, (await self.get(job_id)).tenant_id)
+
+
+class RedeliversUnderAnotherId(MemoryJobStore):
+    async def redeliver(self, job_id: str, tenant_id: str) -> Job:
+        job = await super().redeliver(job_id, tenant_id)
+        return self._replace(evolve(job, callback_message_id="msg_other"))
+
+
 BROKEN = [
     *(AdmitsInTwoSteps, ClaimsInTwoSteps, ForgetsTenantLimit, LooksAtCapacityFirst, KeepsKeysForEver),
     *(DropsTheKeyOfAnother, TellsLeaseTokens, ServesAnyTenant, ShowsExpired, ExpiresAtTheEnd, LosesAtTheEnd),
@@ -312,6 +373,9 @@ BROKEN = [
     *(FinishesWithoutLooking, FinishesTwice, CancelsTheCompleted, ShowsStatusFirst, CountsReleasesAsLosses),
     *(ReleasesTheCanceled, ProlongsFinalJobs, ExpiresWhatRuns, SweepsWithoutLimit, FailsOneLossLate),
     *(WakesNobody, PagesByNumber, ListsResults, TotalsThePage, GivesATokenTooMany, CountsFinalJobs),
+    *(SendsBeforeTheEnd, ForgetsCallbacksOfTheCanceled, SendsToEverybody, TellsCallbackTokens),
+    *(CountsWhatWasNotTried, ExpiresBeforeTheCallback, EndsCallbacksWithoutLooking, RedeliversForAnybody),
+    *(RedeliversUnderAnotherId,),
 ]
 
 

@@ -29,11 +29,12 @@ from dedup2d.jobs.redis import RedisJobStore
 from dedup2d.redis_connection import RedisOptions
 from dedup2d.testing import JOB_STORE_CHECKS, ManualClock
 from dedup2d.testing.job_making import RESULT, TOKEN, admit, claim, complete, ids, make_job, take_all
-from dedup2d.types import Job, JobCounts, JobStatus, Lane, SearchResult, Swept
+from dedup2d.types import CallbackStatus, Job, JobCounts, JobStatus, Lane, SearchResult, Swept
 from tests.backends import redis_options
 from tests.servers import RedisServer, free_port, redis_server
 
 START = 1_700_000_000.0
+URL = "https://receiver.example/"
 
 
 @pytest.fixture
@@ -121,8 +122,8 @@ async def test_each_call_is_one_round_trip(
         return await execute(self, *words, **options)  # type: ignore[no-untyped-call]
 
     async def life() -> None:
-        await admit(store, clock, "job", idempotency_key="key")
-        await admit(store, clock, "again", idempotency_key="key")
+        await admit(store, clock, "job", idempotency_key="key", callback_url=URL)
+        await admit(store, clock, "again", idempotency_key="key", callback_url=URL)
         await store.claim(TOKEN, lease_seconds=60)
         await store.heartbeat("job", TOKEN, lease_seconds=60, progress="l1")
         await store.release("job", TOKEN)
@@ -133,13 +134,18 @@ async def test_each_call_is_one_round_trip(
         await store.list("tenant")
         await store.counts()
         await sweep(store)
+        await store.claim_callback(TOKEN, lease_seconds=60)
+        await store.retry_callback("job", TOKEN, delay_seconds=0)
+        await store.claim_callback(TOKEN, lease_seconds=60)
+        await store.finish_callback("job", TOKEN, status=CallbackStatus.SUCCESS, ttl_seconds=1)
+        await store.redeliver("job", "tenant")
 
     await life()
-    clock.advance(1000)
+    clock.advance(100_000)
     await sweep(store)
     monkeypatch.setattr(redis.asyncio.Redis, "execute_command", counted)
     await life()
-    assert sent == ["EVALSHA"] * 12
+    assert sent == ["EVALSHA"] * 17
 
 
 async def test_cost_does_not_grow_with_jobs(server: RedisServer, clock: ManualClock) -> None:
@@ -149,12 +155,16 @@ async def test_cost_does_not_grow_with_jobs(server: RedisServer, clock: ManualCl
         return [
             await commands(store, call)
             for call in (
-                lambda: admit(store, clock, name, created_at=clock() - 100),
+                lambda: admit(store, clock, name, created_at=clock() - 100, callback_url=URL),
                 lambda: store.claim(TOKEN, lease_seconds=60),
                 lambda: store.heartbeat(name, TOKEN, lease_seconds=60),
                 lambda: store.release(name, TOKEN),
                 lambda: claim(store, name),
                 lambda: complete(store, name),
+                lambda: store.claim_callback(TOKEN, lease_seconds=60, passing_over=["many"]),
+                lambda: store.retry_callback(name, TOKEN, delay_seconds=0),
+                lambda: store.claim_callback(TOKEN, lease_seconds=60, passing_over=["many"]),
+                lambda: store.finish_callback(name, TOKEN, status=CallbackStatus.SUCCESS, ttl_seconds=1000),
                 lambda: store.list("tenant", status=JobStatus.COMPLETED, limit=1),
                 store.counts,
                 lambda: sweep(store, limit=1),
@@ -169,10 +179,46 @@ async def test_cost_does_not_grow_with_jobs(server: RedisServer, clock: ManualCl
             await claim(store, f"done-{number}")
             await store.finish(f"done-{number}", TOKEN, status=JobStatus.FAILED, ttl_seconds=1000)
             await admit(store, clock, f"waits-{number}")
+            # Further ahead than the job that is measured: these are passed over, not walked through.
+            await admit(store, clock, f"told-{number}", tenant_id="many", callback_url=URL)
+            await store.cancel(f"told-{number}", "many", ttl_seconds=1000)
             await admit(store, clock, f"later-{number}")
             await claim(store, f"later-{number}")
             await store.release(f"later-{number}", TOKEN, delay_seconds=1000)
         assert await costs(store, "more") == few
+
+
+async def test_a_job_lives_as_long_as_its_callback_is_tried(store: RedisJobStore, clock: ManualClock) -> None:
+    """If this fails, Redis drops jobs whose receiver is away, or keeps them when it has been told."""
+
+    async def lives(name: str) -> int:
+        return int(await raw(store).ttl(key(store, name)))
+
+    kept = ("job:job", "payload:job", "result:job")
+    await admit(store, clock, "job", callback_url=URL)
+    await claim(store, "job")
+    await complete(store, "job", ttl_seconds=100)
+    assert [await lives(name) > 86_400 for name in kept] == [True] * 3
+    await store.claim_callback(TOKEN, lease_seconds=60)
+    await store.retry_callback("job", TOKEN, delay_seconds=500_000)
+    assert [await lives(name) > 500_000 for name in kept] == [True] * 3
+    clock.advance(500_000)
+    await store.claim_callback(TOKEN, lease_seconds=60)
+    await store.finish_callback("job", TOKEN, status=CallbackStatus.SUCCESS, ttl_seconds=100)
+    assert [3600 < await lives(name) <= 3700 for name in kept] == [True] * 3
+
+
+async def test_vanished_callbacks_stop_nobody(store: RedisJobStore, clock: ManualClock) -> None:
+    """If this fails, a job that Redis dropped keeps all later callbacks from being sent."""
+    for number in range(8):
+        await admit(store, clock, f"job-{number}", tenant_id=f"t{number % 2}", callback_url=URL)
+        await store.cancel(f"job-{number}", f"t{number % 2}", ttl_seconds=10)
+        clock.advance(1)
+    for number in (0, 1, 2, 3, 5, 7):
+        await raw(store).delete(key(store, f"job:job-{number}"))
+    found = [await store.claim_callback(TOKEN, lease_seconds=60) for _ in range(3)]
+    assert [job and job.job_id for job in found] == ["job-4", "job-6", None]
+    assert await raw(store).zrange(key(store, "callbacks"), 0, -1) == [b"t0"]
 
 
 async def test_scripts_are_sent_again_after_a_restart(server: RedisServer, clock: ManualClock) -> None:
@@ -203,6 +249,7 @@ async def test_keys_are_those_of_the_documentation(store: RedisJobStore, clock: 
         "attempts": "0",
         "losses": "0",
         "cancel_requested": "0",
+        "callback_attempts": "0",
     }
     asked = json.loads(await value(store, "payload:waits"))
     assert (asked["file_name"], asked["params"]["mode"]) == ("a.dxf", "balanced")

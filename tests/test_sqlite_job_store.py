@@ -260,9 +260,39 @@ async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
 
-    with pytest.raises(StoreVersionError, match="format 7, this one knows up to 1"):
+    with pytest.raises(StoreVersionError, match="format 7, this one knows up to 2"):
         async with SQLiteJobStore(tmp_path / "jobs.db"):
             pass
+
+
+_FORMAT_1 = """
+DROP INDEX jobs_callbacks;
+ALTER TABLE jobs DROP COLUMN callback_due;
+PRAGMA user_version = 1;
+"""
+
+
+async def test_a_file_of_the_version_before_callbacks_goes_on(tmp_path: Path) -> None:
+    """If this fails, an update of the program loses the jobs stored before it, or never sends a callback."""
+    async with SQLiteJobStore(tmp_path / "jobs.db") as store:
+        await admit(store, "job")
+        await complete(store, "job", ttl_seconds=10**6)
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        for job_id, text in connection.execute("SELECT job_id, record FROM jobs").fetchall():
+            record = {name: each for name, each in json.loads(text).items() if "callback" not in name}
+            connection.execute("UPDATE jobs SET record = ? WHERE job_id = ?", (json.dumps(record), job_id))
+        connection.executescript(_FORMAT_1)
+    connection.close()
+
+    async with SQLiteJobStore(tmp_path / "jobs.db") as store:
+        old = await store.get("job")
+        assert (old.status, old.callback_status) == (JobStatus.COMPLETED, None)
+        assert old.result is not None
+        await admit(store, "new", callback_url="https://receiver.example/")
+        await store.cancel("new", "tenant", ttl_seconds=5)
+        claimed = await store.claim_callback("token", lease_seconds=5)
+        assert claimed is not None
+        assert claimed.job_id == "new"
 
 
 async def test_records_of_other_versions_are_read(tmp_path: Path) -> None:
@@ -329,6 +359,11 @@ async def test_every_statement_uses_an_index(tmp_path: Path, monkeypatch: pytest
         await store.list("t-1", limit=2, page_token=first.next_page_token)
         await store.list("t-1", limit=2, status=JobStatus.PENDING)
         await store.sweep(max_losses=3, ttl_seconds=5)
+        await admit(store, "told", callback_url="https://receiver.example/")
+        await store.cancel("told", "tenant", ttl_seconds=5)
+        assert await store.claim_callback("token", lease_seconds=5, passing_over=["t-1"])
+        await store.retry_callback("told", "token", delay_seconds=0)
+        await store.redeliver("told", "tenant")
 
     with sqlite3.connect(tmp_path / "jobs.db") as connection:
         plans = {

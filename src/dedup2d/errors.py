@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "BlockedAddressError",
+    "CallbackStateError",
     "CallbackUrlError",
     "ConfigurationError",
     "Dedup2DError",
@@ -227,6 +228,20 @@ class JobNotFoundError(Dedup2DError, LookupError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job {shown(job_id)} does not exist or has expired: submit it again")
+
+
+class CallbackStateError(Dedup2DError, RuntimeError):
+    """The callback of a job cannot be sent again: there is none, or it has not been sent yet."""
+
+    code = "CALLBACK_CONFLICT"
+
+    def __init__(self, job_id: str, *, asked_for: bool) -> None:
+        why = (
+            "is not final yet: its callback is sent as soon as it is"
+            if asked_for
+            else "was submitted without callback_url: submit it again with one"
+        )
+        super().__init__(f"job {shown(job_id)} {why}")
 
 
 class JobQueueFullError(Dedup2DError, RuntimeError):

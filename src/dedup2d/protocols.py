@@ -16,6 +16,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from dedup2d.types import (
     AddResult,
+    CallbackStatus,
     Comparison,
     Drawing,
     DrawingFile,
@@ -79,12 +80,14 @@ class JobStore(Resource, Protocol):
 
         Jobs that are not final take places. If *job* has an `idempotency_key` which a job of
         the same tenant that has not expired carries, nothing is stored: that job is returned
-        when `file_hash` and `params` are the same. Idempotency is looked at before capacity.
+        when `file_hash`, `params` and `callback_url` are the same. Idempotency is looked at before
+        capacity. A job with a `callback_url` gets `callback_status` pending, and a `callback_message_id`
+        if it has none.
 
         Raises:
             InvalidParameterError: the job is not pending, or its id is taken.
             JobQueueFullError: all places, or all of the tenant, are taken.
-            IdempotencyConflictError: the key belongs to a job with another file or params.
+            IdempotencyConflictError: the key belongs to a job with another file, params or callback.
         """
 
     async def get(self, job_id: str, tenant_id: str | None = None) -> Job:
@@ -155,7 +158,9 @@ class JobStore(Resource, Protocol):
         """
         Make the job final, compare-and-set on (in progress, *token*).
 
-        `expires_at` is now plus *ttl_seconds*. A cancel that was asked for but came too late to
+        `expires_at` is now plus *ttl_seconds*. As by every step that makes a job final, its callback waits
+        from now on (`callback_next_attempt_at`), and the job is kept for a day at least, so that somebody
+        comes to send it. A cancel that was asked for but came too late to
         stop the work does not change a `completed`. The call that made the job final may be given
         the job again when it is repeated, because its answer may have been lost on the way.
 
@@ -192,6 +197,67 @@ class JobStore(Resource, Protocol):
         `losses` one more, or canceled if a cancel was asked for, or failed with `WORKER_LOST`
         once `losses` reaches *max_losses*. Jobs past `expires_at` are deleted and returned.
         `ready` are the ids of all jobs that can be claimed now.
+        """
+
+    async def claim_callback(
+        self, token: str, *, lease_seconds: float, passing_over: Collection[str] = ()
+    ) -> Job | None:
+        """
+        Take the right to send the callback that has been due longest, and return its job with the result.
+
+        Those of the tenants *passing_over* are left to others. Only the callback of a final job can be
+        claimed, whose `callback_next_attempt_at` has come, or whose sender's lease has run out (now at or
+        past its end): no sweep is needed. `callback_attempts` grows by one. None if nothing can be claimed.
+        """
+
+    async def retry_callback(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        delay_seconds: float,
+        attempted: bool = True,
+        http_status: int | None = None,
+        error: str | None = None,
+    ) -> Job:
+        """
+        Let the callback be tried again after *delay_seconds*, and keep the job for a day beyond that.
+
+        An attempt that was not made (*attempted* false) does not count, and leaves what is known of the
+        last. The job comes back without its result, as from the two methods below.
+
+        Raises:
+            LeaseLostError: *token* does not hold the callback (any more).
+        """
+
+    async def finish_callback(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        status: CallbackStatus,
+        ttl_seconds: float,
+        http_status: int | None = None,
+        error: str | None = None,
+    ) -> Job:
+        """
+        End the callback as *status*; from now on the job is kept for *ttl_seconds*.
+
+        Raises:
+            LeaseLostError: *token* does not hold the callback (any more); nothing is changed.
+            InvalidParameterError: *status* is `pending`.
+        """
+
+    async def redeliver(self, job_id: str, tenant_id: str) -> Job:
+        """
+        Let the callback be sent (again) now, with the same message id.
+
+        One that has ended begins anew, at no attempts; one that waits is tried now; one that is just being
+        sent is left as it is.
+
+        Raises:
+            JobNotFoundError: as for `get`.
+            CallbackStateError: the job has no callback, or is not final.
         """
 
     async def counts(self) -> JobCounts:

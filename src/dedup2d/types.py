@@ -23,6 +23,7 @@ __all__ = [
     "PLACES",
     "AddResult",
     "Area",
+    "CallbackStatus",
     "Comparison",
     "DiffRegion",
     "Drawing",
@@ -86,6 +87,20 @@ class JobStatus(StrEnum):
     @property
     def final(self) -> bool:
         return self in _FINAL
+
+
+class CallbackStatus(StrEnum):
+    """
+    Where the callback of a job is.
+
+    `pending` from the submission on; `success` once the receiver said so; `failed` after the last attempt, or
+    one that no other is to follow; `skipped` where the settings do not allow its URL (any more).
+    """
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 class Lane(StrEnum):
@@ -358,6 +373,10 @@ class Job:
     `attempts` counts claims, `losses` the claims whose lease ran out. `lease_token` is
     known to the worker that holds the job and to nobody else. `error_code` and `error`
     are set when it failed; `last_error` says why a pending job was given back.
+
+    `callback_status` is None where no callback was asked for. `callback_attempts` counts the attempts since
+    the job became final, or since the callback was asked for again; `callback_http_status` and
+    `callback_last_error` tell of the last one. `callback_message_id` is the same at every attempt.
     """
 
     job_id: str
@@ -385,6 +404,16 @@ class Job:
     result: SearchResult | None = field(default=None, repr=False)
     idempotency_key: str | None = None
     lane: Lane = Lane.MAIN
+    callback_url: str | None = field(default=None, repr=False)
+    callback_status: CallbackStatus | None = None
+    callback_attempts: int = 0
+    callback_http_status: int | None = None
+    callback_next_attempt_at: float | None = None
+    callback_finished_at: float | None = None
+    callback_last_error: str | None = None
+    callback_message_id: str | None = None
+    callback_lease_token: str | None = field(default=None, repr=False)
+    callback_lease_expires_at: float | None = None
 
 
 @frozen(kw_only=True)

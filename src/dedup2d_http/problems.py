@@ -52,6 +52,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "NOT_FOUND": Problem(404, "No such route"),
     "METHOD_NOT_ALLOWED": Problem(405, "The route does not have this method"),
     "REQUEST_TIMEOUT": Problem(408, "The body came too slowly"),
+    "CALLBACK_CONFLICT": Problem(409, "The callback cannot be sent (again)"),
     "FILE_TOO_LARGE": Problem(413, "The file or the body is too large"),
     "UNSUPPORTED_FORMAT": Problem(415, "The file is of no format that can be read"),
     "UNSUPPORTED_MEDIA_TYPE": Problem(415, "The body is of a media type that this route does not take"),

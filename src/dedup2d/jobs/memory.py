@@ -15,9 +15,9 @@ from anyio.lowlevel import checkpoint
 from attrs import evolve
 
 from dedup2d.errors import InvalidParameterError, JobNotFoundError, JobQueueFullError
-from dedup2d.jobs import steps
+from dedup2d.jobs import callback_steps, steps
 from dedup2d.paging import check_limit, make_token, read_token
-from dedup2d.types import Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
+from dedup2d.types import CallbackStatus, Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
 __all__ = ["MemoryJobStore"]
 
@@ -42,6 +42,7 @@ class MemoryJobStore:
         self._pending: list[_Place] = []
         self._running: set[str] = set()
         self._expiry: list[_Place] = []
+        self._callbacks: list[_Place] = []
         self._tenants: defaultdict[str, list[_Place]] = defaultdict(list)
         self._active: Counter[str] = Counter()
         self._keys: dict[tuple[str, str], str] = {}
@@ -91,7 +92,7 @@ class MemoryJobStore:
         jobs = tuple(islice(self._newest(tenant_id, status, before), limit + 1))
         page, more = jobs[:limit], len(jobs) > limit
         return JobPage(
-            jobs=tuple(evolve(job, lease_token=None, result=None) for job in page),
+            jobs=tuple(evolve(steps.public(job), result=None) for job in page),
             total=total,
             next_page_token=make_token("jobs", *_place(page[-1])) if more else None,
         )
@@ -174,6 +175,70 @@ class MemoryJobStore:
             ready=tuple(job.job_id for job in islice(self._claimable(now), limit)),
         )
 
+    async def claim_callback(
+        self, token: str, *, lease_seconds: float, passing_over: Collection[str] = ()
+    ) -> Job | None:
+        await checkpoint()
+        now = self._clock()
+        due = (self._jobs[job_id] for due, job_id in self._callbacks if due <= now)
+        job = next(
+            (job for job in due if job.tenant_id not in passing_over and callback_steps.claimable(job, now)),
+            None,
+        )
+        if job is None:
+            return None
+        return self._replace(callback_steps.claim(job, token, lease_seconds=lease_seconds, now=now))
+
+    async def retry_callback(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        delay_seconds: float,
+        attempted: bool = True,
+        http_status: int | None = None,
+        error: str | None = None,
+    ) -> Job:
+        await checkpoint()
+        job = callback_steps.held(self._jobs.get(job_id), job_id, token)
+        back = callback_steps.retry(
+            job,
+            delay_seconds=delay_seconds,
+            now=self._clock(),
+            attempted=attempted,
+            http_status=http_status,
+            error=error,
+        )
+        return evolve(self._replace(back), result=None)
+
+    async def finish_callback(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        status: CallbackStatus,
+        ttl_seconds: float,
+        http_status: int | None = None,
+        error: str | None = None,
+    ) -> Job:
+        await checkpoint()
+        job = callback_steps.held(self._jobs.get(job_id), job_id, token)
+        done = callback_steps.finish(
+            job,
+            status=status,
+            ttl_seconds=ttl_seconds,
+            now=self._clock(),
+            http_status=http_status,
+            error=error,
+        )
+        return evolve(self._replace(done), result=None)
+
+    async def redeliver(self, job_id: str, tenant_id: str) -> Job:
+        await checkpoint()
+        job = self._visible(job_id, tenant_id)
+        again = self._replace(callback_steps.redeliver(job, self._clock()))
+        return evolve(steps.public(again), result=None)
+
     async def counts(self) -> JobCounts:
         await checkpoint()
         return JobCounts(
@@ -221,17 +286,28 @@ class MemoryJobStore:
         if old.status is not job.status:
             self._unindex(old)
             self._index(job)
+        if job.status.final:
+            self._index_final(old, job)
         self._jobs[job.job_id] = job
         return job
+
+    def _index_final(self, old: Job, job: Job) -> None:
+        """Note when *job*, which was *old* before, expires and when its callback is due."""
+        if job.expires_at is not None and (job.expires_at != old.expires_at or not old.status.final):
+            heappush(self._expiry, (job.expires_at, job.job_id))
+        before, due = callback_steps.due_at(old), callback_steps.due_at(job)
+        if before is not None:
+            del self._callbacks[bisect_left(self._callbacks, (before, job.job_id))]
+        if due is not None:
+            insort(self._callbacks, (due, job.job_id))
 
     def _index(self, job: Job) -> None:
         if job.status is JobStatus.PENDING:
             insort(self._pending, _place(job))
         elif job.status is JobStatus.IN_PROGRESS:
             self._running.add(job.job_id)
-        elif job.expires_at is not None:
+        else:
             self._leave(job.tenant_id)
-            heappush(self._expiry, (job.expires_at, job.job_id))
 
     def _unindex(self, job: Job) -> None:
         self._running.discard(job.job_id)
@@ -245,10 +321,16 @@ class MemoryJobStore:
 
     def _drop_expired(self, now: float) -> Iterator[Job]:
         while self._expiry and now > self._expiry[0][0]:
-            yield self._drop(heappop(self._expiry)[1])
+            job = self._jobs.get(heappop(self._expiry)[1])
+            # What was noted may be old: a callback makes its job stay longer.
+            if job is not None and steps.expired(job, now):
+                yield self._drop(job.job_id)
 
     def _drop(self, job_id: str) -> Job:
         job = self._jobs.pop(job_id)
+        due = callback_steps.due_at(job)
+        if due is not None:
+            del self._callbacks[bisect_left(self._callbacks, (due, job_id))]
         places = self._tenants[job.tenant_id]
         del places[bisect_left(places, _place(job))]
         if not places:

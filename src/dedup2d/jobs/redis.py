@@ -15,6 +15,7 @@ from attrs import evolve
 
 from dedup2d.codec import to_json
 from dedup2d.errors import (
+    CallbackStateError,
     InvalidParameterError,
     JobNotFoundError,
     JobQueueFullError,
@@ -27,7 +28,7 @@ from dedup2d.jobs import redis_records as records
 from dedup2d.jobs import steps
 from dedup2d.paging import check_limit, make_token, read_token
 from dedup2d.redis_connection import RedisOptions, Script, connect, probe
-from dedup2d.types import Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
+from dedup2d.types import CallbackStatus, Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
 __all__ = ["RedisJobStore"]
 
@@ -254,6 +255,65 @@ class RedisJobStore:
             more = full and (lost_seen < limit or expired_seen < limit)
         return swept
 
+    async def claim_callback(
+        self, token: str, *, lease_seconds: float, passing_over: Collection[str] = ()
+    ) -> Job | None:
+        while True:
+            # Who is cancelled here gets the callback first, and so can give it back.
+            with CancelScope(shield=True):
+                reply = await self._run("claim_callback", token, repr(lease_seconds), *_ids(*passing_over))
+            if reply is None:
+                return None
+            try:
+                return records.read_job(reply)
+            except UnreadableRecordError:
+                job_id = reply[0].decode(errors="replace")
+                _log.exception("a job's callback cannot be read; it is tried later", extra={"job_id": job_id})
+                await self._run("retry_callback", *_ids(job_id, token), repr(_UNREADABLE_SECONDS), 0)
+
+    async def retry_callback(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        delay_seconds: float,
+        attempted: bool = True,
+        http_status: int | None = None,
+        error: str | None = None,
+    ) -> Job:
+        outcome = _outcome(http_status, error)
+        reply = await self._run(
+            "retry_callback", *_ids(job_id, token), repr(delay_seconds), int(attempted), *outcome
+        )
+        return self._changed(reply, job_id)
+
+    async def finish_callback(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        status: CallbackStatus,
+        ttl_seconds: float,
+        http_status: int | None = None,
+        error: str | None = None,
+    ) -> Job:
+        if status is CallbackStatus.PENDING:
+            raise InvalidParameterError("status", status, "success, failed or skipped")
+        outcome = _outcome(http_status, error)
+        reply = await self._run(
+            "finish_callback", *_ids(job_id, token), status.value, repr(ttl_seconds), *outcome
+        )
+        return self._changed(reply, job_id)
+
+    async def redeliver(self, job_id: str, tenant_id: str) -> Job:
+        reply = await self._run("redeliver", *_ids(job_id, tenant_id))
+        match reply[0]:
+            case b"gone":
+                raise JobNotFoundError(job_id)
+            case b"none" | b"not final":
+                raise CallbackStateError(job_id, asked_for=reply[0] == b"not final")
+        return steps.public(records.read_job(reply[1]))
+
     async def counts(self) -> JobCounts:
         pending, running, oldest = await self._run("counts")
         return JobCounts(
@@ -284,6 +344,11 @@ class RedisJobStore:
 def _ids(*values: str) -> tuple[bytes, ...]:
     # What is not text that can be stored is nobody's id, and is not found.
     return tuple(value.encode(errors="surrogatepass") for value in values)
+
+
+def _outcome(http_status: int | None, error: str | None) -> tuple[bytes, bytes]:
+    """Return how an attempt went, as the arguments of a script."""
+    return b"" if http_status is None else b"%d" % http_status, records.encoded(error or "")
 
 
 def _readable(replies: Iterable[records.Reply]) -> Iterator[Job]:

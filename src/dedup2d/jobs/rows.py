@@ -17,21 +17,24 @@ from attrs import evolve
 from dedup2d.codec import from_json, to_json
 from dedup2d.database import DatabaseKind
 from dedup2d.errors import JobNotFoundError, StoreUnavailableError, StoreVersionError, UnreadableRecordError
-from dedup2d.jobs import steps
+from dedup2d.jobs import callback_steps, steps
 from dedup2d.paging import make_token
 from dedup2d.types import Job, JobCounts, JobPage, JobStatus, Lane, SearchResult
 
 __all__ = [
     "KIND",
     "active",
+    "any_callback",
     "counts",
     "drop_gone",
+    "due_callback",
     "find",
     "first",
     "insert",
     "lost",
     "page",
     "ready",
+    "record",
     "same_key",
     "update",
     "visible",
@@ -41,7 +44,10 @@ _log = logging.getLogger("dedup2d.jobs")
 
 # The record is the truth; columns repeat of it what is searched by. `gone_after` is the
 # expiry of a final job: that of a running one, noted by a cancel, does not count yet.
-_SCHEMA = """
+_CALLBACK_INDEX = """
+CREATE INDEX jobs_callbacks ON jobs (callback_due, tenant_id, job_id) WHERE callback_due IS NOT NULL;
+"""
+_SCHEMA = f"""
 CREATE TABLE jobs (
     job_id TEXT PRIMARY KEY,
     tenant_id TEXT NOT NULL,
@@ -51,7 +57,8 @@ CREATE TABLE jobs (
     lease_expires_at REAL,
     gone_after REAL,
     idempotency_key TEXT,
-    record TEXT NOT NULL
+    record TEXT NOT NULL,
+    callback_due REAL
 );
 CREATE TABLE results (job_id TEXT PRIMARY KEY, result TEXT NOT NULL);
 CREATE INDEX jobs_of_tenant ON jobs (tenant_id, created_at, job_id, gone_after);
@@ -60,13 +67,15 @@ CREATE INDEX jobs_waiting ON jobs (created_at, job_id, next_attempt_at) WHERE st
 CREATE INDEX jobs_running ON jobs (lease_expires_at, job_id) WHERE status = 'in_progress';
 CREATE INDEX jobs_gone ON jobs (gone_after, job_id) WHERE gone_after IS NOT NULL;
 CREATE INDEX jobs_by_key ON jobs (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
-"""
+{_CALLBACK_INDEX}"""
+_UPGRADES = {1: f"ALTER TABLE jobs ADD COLUMN callback_due REAL;{_CALLBACK_INDEX}"}
 
 KIND = DatabaseKind(
     name="job store",
     application_id=0x6464326A,
     schema=_SCHEMA,
-    version=1,
+    version=2,
+    upgrades=_UPGRADES,
     unavailable=partial(StoreUnavailableError, "job store"),
     newer=partial(StoreVersionError, "job store"),
 )
@@ -96,6 +105,11 @@ _GONE = """
 SELECT job_id, record FROM jobs WHERE gone_after IS NOT NULL AND gone_after < ?
 ORDER BY gone_after, job_id LIMIT ?
 """
+_DUE_CALLBACKS = """
+SELECT job_id, tenant_id FROM jobs WHERE callback_due IS NOT NULL AND callback_due <= ?
+ORDER BY callback_due, tenant_id, job_id
+"""
+_RECORD = "SELECT record FROM jobs WHERE job_id = ?"
 _COUNTS = """
 SELECT (SELECT count(*) FROM jobs WHERE status = 'pending'),
        (SELECT count(*) FROM jobs WHERE status = 'in_progress'),
@@ -103,12 +117,12 @@ SELECT (SELECT count(*) FROM jobs WHERE status = 'pending'),
 """
 _INSERT = """
 INSERT INTO jobs (tenant_id, status, created_at, next_attempt_at, lease_expires_at, gone_after,
-                  idempotency_key, record, job_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                  idempotency_key, record, callback_due, job_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE = """
 UPDATE jobs SET tenant_id = ?, status = ?, created_at = ?, next_attempt_at = ?, lease_expires_at = ?,
-                gone_after = ?, idempotency_key = ?, record = ?
+                gone_after = ?, idempotency_key = ?, record = ?, callback_due = ?
 WHERE job_id = ?
 """
 
@@ -123,6 +137,7 @@ def _columns(job: Job) -> tuple[Any, ...]:
         job.expires_at if job.status.final else None,
         job.idempotency_key,
         to_json(evolve(job, result=None)).decode(),
+        callback_steps.due_at(job),
         job.job_id,
     )
 
@@ -135,7 +150,9 @@ def update(connection: Connection, job: Job) -> Job:
     connection.execute(_UPDATE, _columns(job))
     if job.result is not None:
         # Results are written once and read by `get` alone, so they do not weigh on the records.
-        connection.execute("INSERT INTO results VALUES (?, ?)", (job.job_id, to_json(job.result).decode()))
+        connection.execute(
+            "INSERT OR IGNORE INTO results VALUES (?, ?)", (job.job_id, to_json(job.result).decode())
+        )
     return job
 
 
@@ -163,6 +180,36 @@ def lost(connection: Connection, now: float, limit: int) -> tuple[Job, ...]:
 
 def find(connection: Connection, job_id: str) -> Job | None:
     return _whole(connection.execute(_ONE, (job_id,)).fetchone())
+
+
+def record(connection: Connection, job_id: str) -> Job | None:
+    """Return the job without its result, which may be long."""
+    row = connection.execute(_RECORD, (job_id,)).fetchone()
+    return None if row is None else from_json(row[0], Job)
+
+
+def any_callback(connection: Connection, now: float, passing_over: Collection[str]) -> bool:
+    """Say whether a callback may be due: who only looks keeps nobody from writing."""
+    return next(_due_callbacks(connection, now, passing_over), None) is not None
+
+
+def due_callback(connection: Connection, now: float, passing_over: Collection[str]) -> Job | None:
+    """Return the job, with its result, whose callback has been due longest."""
+    for job_id in _due_callbacks(connection, now, passing_over):
+        try:
+            job = find(connection, job_id)
+        except UnreadableRecordError:
+            _log.exception("a job's callback was left out")
+            continue
+        if job is not None and callback_steps.claimable(job, now):
+            return job
+    return None
+
+
+def _due_callbacks(connection: Connection, now: float, passing_over: Collection[str]) -> Iterator[str]:
+    for job_id, tenant_id in connection.execute(_DUE_CALLBACKS, (now,)):
+        if tenant_id not in passing_over:
+            yield job_id
 
 
 def _whole(row: tuple[str, str | None] | None) -> Job | None:

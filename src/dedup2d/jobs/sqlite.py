@@ -10,15 +10,16 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, to_thread
+from attrs import evolve
 
 from dedup2d.database import Database
 from dedup2d.errors import (
     InvalidParameterError,
     JobQueueFullError,
 )
-from dedup2d.jobs import rows, steps
+from dedup2d.jobs import callback_steps, rows, steps
 from dedup2d.paging import check_limit, read_token
-from dedup2d.types import Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
+from dedup2d.types import CallbackStatus, Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
 __all__ = ["SQLiteJobStore"]
 
@@ -202,8 +203,76 @@ class SQLiteJobStore:
             await to_thread.run_sync(self._give_back_pages, limiter=self._writers)
         return swept
 
+    async def claim_callback(
+        self, token: str, *, lease_seconds: float, passing_over: Collection[str] = ()
+    ) -> Job | None:
+        def step(connection: Connection) -> Job | None:
+            now = self._clock()
+            job = rows.due_callback(connection, now, passing_over)
+            if job is None:
+                return None
+            claimed = callback_steps.claim(job, token, lease_seconds=lease_seconds, now=now)
+            return rows.update(connection, claimed)
+
+        due = await self._read(lambda connection: rows.any_callback(connection, self._clock(), passing_over))
+        return await self._write(step) if due else None
+
+    async def retry_callback(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        delay_seconds: float,
+        attempted: bool = True,
+        http_status: int | None = None,
+        error: str | None = None,
+    ) -> Job:
+        def retry(job: Job, now: float) -> Job:
+            return callback_steps.retry(
+                job,
+                delay_seconds=delay_seconds,
+                now=now,
+                attempted=attempted,
+                http_status=http_status,
+                error=error,
+            )
+
+        return await self._change_callback(job_id, token, retry)
+
+    async def finish_callback(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        status: CallbackStatus,
+        ttl_seconds: float,
+        http_status: int | None = None,
+        error: str | None = None,
+    ) -> Job:
+        def finish(job: Job, now: float) -> Job:
+            return callback_steps.finish(
+                job, status=status, ttl_seconds=ttl_seconds, now=now, http_status=http_status, error=error
+            )
+
+        return await self._change_callback(job_id, token, finish)
+
+    async def redeliver(self, job_id: str, tenant_id: str) -> Job:
+        def step(connection: Connection) -> Job:
+            now = self._clock()
+            job = evolve(rows.visible(connection, job_id, tenant_id, now), result=None)
+            return steps.public(rows.update(connection, callback_steps.redeliver(job, now)))
+
+        return await self._write(step)
+
     async def counts(self) -> JobCounts:
         return await self._read(rows.counts)
+
+    async def _change_callback(self, job_id: str, token: str, change: Callable[[Job, float], Job]) -> Job:
+        def step(connection: Connection) -> Job:
+            job = callback_steps.held(rows.record(connection, job_id), job_id, token)
+            return rows.update(connection, change(job, self._clock()))
+
+        return await self._write(step)
 
     async def _change(self, job_id: str, token: str, change: Callable[[Job, float], Job]) -> Job:
         def step(connection: Connection) -> Job:

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from attrs import evolve
 
 from dedup2d.errors import IdempotencyConflictError, InvalidParameterError, LeaseLostError, WorkerLostError
+from dedup2d.jobs import callback_steps
 from dedup2d.types import Job, JobStatus, Lane, SearchResult
 
 __all__ = [
@@ -40,7 +41,7 @@ def admissible(job: Job) -> Job:
     """
     if job.status is not JobStatus.PENDING:
         raise InvalidParameterError("status", job.status, f"a new job, which is {JobStatus.PENDING}")
-    return evolve(job, lease_token=None, lease_expires_at=None, result=None)
+    return callback_steps.asked_for(evolve(job, lease_token=None, lease_expires_at=None, result=None))
 
 
 def repeated(known: Job, job: Job) -> Job:
@@ -50,14 +51,14 @@ def repeated(known: Job, job: Job) -> Job:
     Raises:
         IdempotencyConflictError: it asks for something else.
     """
-    if (known.file_hash, known.params) != (job.file_hash, job.params):
+    if (known.file_hash, known.params, known.callback_url) != (job.file_hash, job.params, job.callback_url):
         raise IdempotencyConflictError(job.idempotency_key or "")
     return public(known)
 
 
 def public(job: Job) -> Job:
     """Return *job* as anybody but the worker that holds it may see it."""
-    return evolve(job, lease_token=None)
+    return evolve(job, lease_token=None, callback_lease_token=None)
 
 
 def expired(job: Job, now: float) -> bool:
@@ -118,14 +119,14 @@ def finish(
     error: str | None = None,
 ) -> Job:
     """
-    Make *job* final.
+    Make *job* final, which lets its callback be sent.
 
     Raises:
         InvalidParameterError: *status* is not a final one.
     """
     if not status.final:
         raise InvalidParameterError("status", status, "completed, failed or canceled")
-    return evolve(
+    final = evolve(
         _idle(job),
         status=status,
         finished_at=now,
@@ -135,6 +136,7 @@ def finish(
         error_code=error_code,
         error=error,
     )
+    return callback_steps.waiting(final, now)
 
 
 def release(job: Job, *, delay_seconds: float, error: str | None, now: float) -> Job:

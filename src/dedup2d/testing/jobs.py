@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from dedup2d.protocols import JobStore, JobStoreMaker
-from dedup2d.testing import job_admission, job_running, job_sweeping
+from dedup2d.testing import job_admission, job_callbacks, job_running, job_sweeping
 from dedup2d.testing.clock import ManualClock
 from dedup2d.testing.expecting import checking
 
@@ -15,6 +15,7 @@ JOB_STORE_CHECKS: tuple[Callable[[JobStore, ManualClock], Awaitable[None]], ...]
     *job_admission.CHECKS,
     *job_running.CHECKS,
     *job_sweeping.CHECKS,
+    *job_callbacks.CHECKS,
 )
 """Every check by itself: called with an empty store and the clock that it reads."""
 

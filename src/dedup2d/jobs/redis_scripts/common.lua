@@ -14,6 +14,8 @@ end
 -- Records outlive their expiry by an hour for the sweep to find them, then Redis drops them by itself.
 local NET_SECONDS = 3600
 local LONGEST_SECONDS = 10 * 365 * 86400
+-- A job is kept so long after its callback should have been tried (KEEP_SECONDS of dedup2d.jobs.callback_steps).
+local CALLBACK_KEEP_SECONDS = 86400
 local FINAL = {completed = true, failed = true, canceled = true}
 local OF_ALL = {'active', 'pending', 'delayed', 'running', 'expiry'}
 local OF_STATE = {pending = {'active', 'pending', 'delayed'}, in_progress = {'active', 'running'}}
@@ -87,6 +89,45 @@ local function held(job, token)
   return job and job.fields.status == 'in_progress' and job.fields.lease_token == token
 end
 
+-- When the callback is to be claimed next: its time or, while somebody sends it, the end of that lease.
+local function callback_due(job)
+  local fields = job.fields
+  if not FINAL[fields.status] or fields.callback_status ~= 'pending' then
+    return nil
+  end
+  return tonumber(fields.callback_lease_token and fields.callback_lease_expires_at or fields.callback_next_attempt_at)
+end
+
+local function callbacks_of(owner)
+  return root .. 'tenant:' .. owner .. ':callbacks'
+end
+
+-- Puts the tenant where its first callback belongs, or nowhere.
+local function renew_owner(owner)
+  local first = redis.call('ZRANGE', callbacks_of(owner), '0', '0', 'WITHSCORES')
+  if #first > 0 then
+    redis.call('ZADD', root .. 'callbacks', first[2], owner)
+  else
+    redis.call('ZREM', root .. 'callbacks', owner)
+  end
+end
+
+local function unindex_callback(id, owner)
+  if redis.call('ZREM', callbacks_of(owner), id) == 1 then
+    renew_owner(owner)
+  end
+end
+
+local function index_callback(job, owner)
+  local due = callback_due(job)
+  if due then
+    redis.call('ZADD', callbacks_of(owner), text(due), job.id)
+    renew_owner(owner)
+  else
+    unindex_callback(job.id, owner)
+  end
+end
+
 -- Takes the job out of the indexes of one state, or of all where it is not known where it stands.
 local function unindex(id, owner, lane, status)
   local member = id .. ' ' .. owner
@@ -114,6 +155,7 @@ local function index(job, before)
     local expires_at = fields.expires_at or text(now)
     redis.call('ZADD', root .. 'expiry', expires_at, member)
     redis.call('ZADD', tenant .. 'expiry', expires_at, job.id)
+    index_callback(job, owner)
     return
   end
   redis.call('ZADD', root .. 'active', fields.created_at, member)
@@ -161,10 +203,9 @@ local function idempotency_key(owner, digest)
   return root .. 'tenant:' .. owner .. ':key:' .. digest
 end
 
--- Makes the job final; its keys get a time to live, in case that nobody sweeps.
-local function finalize(job, status, expires_at, changes)
-  changes.status, changes.finished_at, changes.expires_at = status, text(now), text(expires_at)
-  update(job, idle(changes))
+-- Lets Redis drop the keys of a final job by itself, in case that nobody sweeps.
+local function set_time_to_live(job)
+  local expires_at = tonumber(job.fields.expires_at) or now
   local seconds = math.min(math.max(expires_at - now, 0), LONGEST_SECONDS) + NET_SECONDS
   local keys = {root .. 'job:' .. job.id, root .. 'payload:' .. job.id, root .. 'result:' .. job.id}
   if job.fields._key then
@@ -175,9 +216,44 @@ local function finalize(job, status, expires_at, changes)
   end
 end
 
+-- Makes the job final, from when on its callback waits.
+local function finalize(job, status, expires_at, changes)
+  if job.fields.callback_status == 'pending' then
+    expires_at = math.max(expires_at, now + CALLBACK_KEEP_SECONDS)
+    changes.callback_next_attempt_at = text(now)
+  end
+  changes.status, changes.finished_at, changes.expires_at = status, text(now), text(expires_at)
+  update(job, idle(changes))
+  set_time_to_live(job)
+end
+
+-- Writes the changes of a callback that is due at the time given, beyond which its job is kept.
+local function change_callback(job, due, changes)
+  local kept = due + CALLBACK_KEEP_SECONDS
+  if (tonumber(job.fields.expires_at) or 0) < kept then
+    changes.expires_at = text(kept)
+  end
+  update(job, changes)
+  set_time_to_live(job)
+end
+
+-- The changes that end the lease of a callback, added to those given.
+local function unleased(changes)
+  for _, field in ipairs({'callback_lease_token', 'callback_lease_expires_at', 'callback_next_attempt_at'}) do
+    changes[field] = changes[field] or false
+  end
+  return changes
+end
+
+-- What an argument says; one that is missing or empty takes the field away.
+local function given(argument)
+  return argument and argument ~= '' and argument or false
+end
+
 -- Deletes what there is of a job; `job` is nil if its record is not there.
 local function drop(id, owner, lane, job)
   unindex(id, owner, lane)
+  unindex_callback(id, owner)
   redis.call('ZREM', root .. 'tenant:' .. owner .. ':jobs', id)
   redis.call('DEL', root .. 'job:' .. id, root .. 'payload:' .. id, root .. 'result:' .. id)
   local digest = job and job.fields._key
