@@ -11,8 +11,9 @@ import sys
 import anyio
 
 from dedup2d.settings import Settings
+from dedup2d_http.connections import free_address
 from dedup2d_http.logs import configure_logging
-from dedup2d_http.server import free_address, leave, serve_app
+from dedup2d_http.server import leave, serve_app
 from tests.http_support import bench, holding
 
 

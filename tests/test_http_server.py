@@ -20,8 +20,9 @@ from attrs import frozen
 
 from dedup2d.errors import ConfigurationError
 from dedup2d.settings import Settings
+from dedup2d_http.connections import free_address
 from dedup2d_http.routing import PREFIX
-from dedup2d_http.server import free_address, run
+from dedup2d_http.server import run
 from tests.deployment import storage_variables
 from tests.drawings import small_pdf, small_png
 from tests.http_support import KEY, KEYS, PNG, assert_problem

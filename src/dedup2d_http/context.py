@@ -78,7 +78,7 @@ class RequestContext:
                 await self._answer(scope, exchange)
             finally:
                 REQUEST_ID.reset(token)
-                _log_line(scope, exchange.status, self._clock() - begin)
+                _log_line(scope, None if exchange.client_gone else exchange.status, self._clock() - begin)
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         try:
@@ -87,7 +87,10 @@ class RequestContext:
             if cut.cancelled_caught and exchange.status is None:
                 await _stopped(scope)(scope, exchange.receive, exchange.send)
         except ClientGoneError:
-            pass
+            exchange.client_gone = True
+            if exchange.status is None:
+                # Malformed chunks look the same from here; a server that is told nothing answers 500.
+                await _broken_off(scope)(scope, exchange.receive, exchange.send)
         except Exception:
             log.exception("request failed", method=scope["method"], path=shown(scope["path"], 200))
             if exchange.status is not None:
@@ -106,6 +109,7 @@ class _Exchange:
         headers = Headers(scope=scope)
         self.request_id = request_id
         self.status: int | None = None
+        self.client_gone = False
         self._receive = receive
         self._send = send
         self._head = scope["method"] == "HEAD"
@@ -141,6 +145,10 @@ def _stopped(scope: Scope) -> Response:
     return problem_response(
         scope, "SHUTTING_DOWN", "the service stops before it could answer: try again", {"Retry-After": "5"}
     )
+
+
+def _broken_off(scope: Scope) -> Response:
+    return problem_response(scope, "INVALID_MULTIPART", "the body broke off or is malformed: send it again")
 
 
 def _log_line(scope: Scope, status: int | None, seconds: float) -> None:

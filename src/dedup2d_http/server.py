@@ -11,39 +11,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import anyio
 import structlog
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 from starlette.types import ASGIApp
 
-from dedup2d.errors import ConfigurationError, InternalError
+from dedup2d.errors import InternalError
 from dedup2d.metrics import PrometheusMetrics
 from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
 from dedup2d_http.app import create_app
 from dedup2d_http.auth import check_exposure
+from dedup2d_http.connections import BACKLOG, connection_limit, free_address, listen
 from dedup2d_http.lingering import Lingering
+from dedup2d_http.sending import Sending
 from dedup2d_http.stopping import Stopping
 
-__all__ = ["GRACE_SECONDS", "free_address", "reachable", "run", "serve", "serve_app", "url_of"]
+__all__ = ["GRACE_SECONDS", "reachable", "run", "serve", "serve_app", "url_of"]
 
 GRACE_SECONDS = 20.0
 """How long requests under way may take once the service was asked to stop; orchestrators kill after 30 s."""
 
 _START_SECONDS = 30.0
 _CUT_SECONDS = 3.0
-_BACKLOG = 1024
-_MAX_CONNECTIONS = 4096
 _HEADER_MILLISECONDS = 15_000
 _BUFFER_BYTES = 128 * 1024  # the least that hyper takes is 8 KiB; it bounds a request's headers too
 
@@ -112,7 +111,7 @@ async def serve_app(
     grace_seconds: float,
 ) -> None:
     """Serve *app*; a first signal stops it within *grace_seconds*, a second one at once."""
-    server, ended = _server(Lingering(app), address, port), anyio.Event()
+    server, ended = _server(Lingering(Sending(app)), address, port), anyio.Event()
     # A task of its own: cancelled from outside, Granian would leave its threads with a closed loop.
     serving = asyncio.ensure_future(server.serve())
     serving.add_done_callback(lambda _: ended.set())
@@ -141,8 +140,17 @@ async def serve_app(
         raise InternalError("the HTTP server ended by itself: see the log")
 
 
+class _Server(Server):
+    """Granian on a socket of ours: its own lets a connection that nobody reads from stay for ever."""
+
+    def _init_shared_socket(self) -> None:
+        listener = listen(self.bind_addr, self.bind_port)
+        self._ssp = None
+        self._shd: Any = SocketHolder(listener.detach(), False, BACKLOG)  # type: ignore[call-arg]
+
+
 def _server(app: ASGIApp, address: str, port: int) -> Any:
-    return Server(
+    return _Server(
         app,
         address,
         port,
@@ -150,22 +158,11 @@ def _server(app: ASGIApp, address: str, port: int) -> Any:
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS, max_buffer_size=_BUFFER_BYTES),
         websockets=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         backpressure=connection_limit(),
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGS,
     )
-
-
-def connection_limit() -> int:
-    """
-    Return how many connections may be open at once; more wait to be accepted.
-
-    Granian's own limit is 128, which as many silent clients would use up. Half of the files that the
-    process may open are left to uploads, the index and child processes.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MAX_CONNECTIONS, max(64, soft // 2))
 
 
 async def _announce(address: str, port: int, on_ready: Callable[[str], None] | None) -> None:
@@ -193,29 +190,3 @@ def url_of(address: str, port: int) -> str:
 def reachable(address: str) -> str:
     """Return where a socket that listens on *address* can be reached: all addresses means any."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared, not bound
-
-
-def free_address(host: str, port: int, *, setting: str = "DEDUP2D_HOST:DEDUP2D_PORT") -> tuple[str, int]:
-    """
-    Return the address and port to listen on; port 0 becomes a free one.
-
-    Granian shares a taken port with its owner instead of failing, so this looks first.
-
-    Raises:
-        ConfigurationError: *host* is no address of this machine, or something listens there.
-    """
-    try:
-        family, kind, _, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
-            probe.listen(1)
-            address, found = probe.getsockname()[:2]
-            return address, found
-    except OSError as error:
-        reason = error.strerror or "it cannot be used"
-        raise ConfigurationError(
-            setting, f"{host}:{port}", f"an address that is free ({reason.lower()})"
-        ) from None

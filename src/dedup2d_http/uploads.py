@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 import anyio
-from attrs import frozen
+from attrs import field, frozen
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
@@ -22,6 +22,7 @@ from starlette.types import Receive
 
 from dedup2d.errors import FileTooLargeError, InvalidParameterError, shown
 from dedup2d_http.context import ClientGoneError
+from dedup2d_http.pace import Pace
 from dedup2d_http.problems import HttpError
 
 __all__ = ["Spool", "Upload", "UploadLimits", "upload"]
@@ -41,7 +42,7 @@ class UploadLimits:
         max_parts: most parts.
         max_field_bytes: most bytes of one field.
         max_header_bytes: most bytes of one header of a part; a file's name stands in one.
-        idle_seconds: longest pause between two pieces.
+        pace: how slowly it may come.
     """
 
     max_file_bytes: int
@@ -49,7 +50,7 @@ class UploadLimits:
     max_parts: int = 16
     max_field_bytes: int = 64 * 1024
     max_header_bytes: int = 16 * 1024
-    idle_seconds: float = 30.0
+    pace: Pace = field(factory=Pace)
 
     @property
     def max_body_bytes(self) -> int:
@@ -75,6 +76,7 @@ class Upload(AsyncIterator[bytes]):
         self._form = form
         self._limits = limits
         self._size = 0
+        self._waited = 0.0
 
     @property
     def file_name(self) -> str:
@@ -133,14 +135,16 @@ class Upload(AsyncIterator[bytes]):
             self.done.set()
 
     async def _next(self) -> tuple[bytes, bool]:
-        with anyio.move_on_after(self._limits.idle_seconds):
+        pace, begin = self._limits.pace, anyio.current_time()
+        with anyio.move_on_after(pace.patience(waited=self._waited, size=self._size)):
             message = await self._receive()
+            self._waited += anyio.current_time() - begin
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
             return message.get("body", b""), message.get("more_body", False)
-        raise HttpError(
-            "REQUEST_TIMEOUT", f"nothing came for {self._limits.idle_seconds:g} s: send the body again"
-        )
+        waited = self._waited + anyio.current_time() - begin
+        complaint = pace.complaint(waited=waited, size=self._size)
+        raise HttpError("REQUEST_TIMEOUT", f"the body {complaint}: send it again, over a faster connection")
 
 
 async def upload(

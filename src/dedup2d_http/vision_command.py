@@ -24,8 +24,9 @@ from dedup2d.metrics import PrometheusMetrics
 from dedup2d.settings import Settings
 from dedup2d.supervise import supervise
 from dedup2d_http.auth import check_exposure
+from dedup2d_http.connections import free_address
 from dedup2d_http.logs import configure_logging
-from dedup2d_http.server import GRACE_SECONDS, free_address, leave, reachable, serve_app, url_of
+from dedup2d_http.server import GRACE_SECONDS, leave, reachable, serve_app, url_of
 from dedup2d_http.stopping import Stopping
 from dedup2d_http.vision_app import VisionServerOptions, collect_leftovers, create_vision_app
 
