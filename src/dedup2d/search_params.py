@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import Attribute, field, frozen, validators
 
 from dedup2d.errors import InvalidParameterError
 
-__all__ = ["IGNORED_PLACES", "MAX_IGNORED", "MAX_RESULTS_LIMIT", "Area", "Mode", "SearchParams", "ignored_of"]
+__all__ = [
+    "IGNORED_PLACES",
+    "MAX_IGNORED",
+    "MAX_RESULTS_LIMIT",
+    "Area",
+    "Between",
+    "Mode",
+    "SearchParams",
+    "ignored_of",
+]
 
 MAX_RESULTS_LIMIT = 500
 
@@ -29,12 +38,25 @@ class Mode(StrEnum):
     PRECISE = "precise"
 
 
-def _between(low: float, high: float) -> Callable[[Any, Attribute[Any], Any], None]:
-    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise InvalidParameterError(attribute.name, value, f"a number from {low:g} to {high:g}")
+@frozen
+class Between:
+    """A validator of attrs: a number from *low* to *high*. `schema` says so in JSON Schema, for the API."""
 
-    return check
+    low: float
+    high: float
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"minimum": self.low, "maximum": self.high}
+
+    def __call__(self, _: Any, attribute: Attribute[Any], value: Any) -> None:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not self.low <= value <= self.high
+        ):
+            expected = f"a number from {self.low:g} to {self.high:g}"
+            raise InvalidParameterError(attribute.name, value, expected)
 
 
 @frozen(kw_only=True)
@@ -46,10 +68,10 @@ class Area:
         InvalidParameterError: it is empty, or not on the sheet.
     """
 
-    x: float = field(validator=_between(0, 1))
-    y: float = field(validator=_between(0, 1))
-    width: float = field(validator=_between(0, 1))
-    height: float = field(validator=_between(0, 1))
+    x: float = field(validator=Between(0, 1))
+    y: float = field(validator=Between(0, 1))
+    width: float = field(validator=Between(0, 1))
+    height: float = field(validator=Between(0, 1))
 
     def __attrs_post_init__(self) -> None:
         if not (self.width > 0 and self.height > 0 and self.x < 1 and self.y < 1):
@@ -76,13 +98,18 @@ def ignored_of(text: str) -> Area | str:
         raise InvalidParameterError("ignore", text, expected) from None
 
 
-def _ignored(_: Any, attribute: Attribute[Any], value: Any) -> None:
-    if not isinstance(value, tuple) or len(value) > MAX_IGNORED:
-        raise InvalidParameterError(attribute.name, value, f"a tuple of at most {MAX_IGNORED}")
-    for one in value:
-        if not isinstance(one, Area) and one not in IGNORED_PLACES:
-            expected = "an Area or one of " + ", ".join(IGNORED_PLACES)
-            raise InvalidParameterError(attribute.name, one, expected)
+class _Ignored:
+    """A validator of attrs: areas and places, not too many."""
+
+    schema: ClassVar[Mapping[str, Any]] = {"maxItems": MAX_IGNORED}
+
+    def __call__(self, _: Any, attribute: Attribute[Any], value: Any) -> None:
+        if not isinstance(value, tuple) or len(value) > MAX_IGNORED:
+            raise InvalidParameterError(attribute.name, value, f"a tuple of at most {MAX_IGNORED}")
+        for one in value:
+            if not isinstance(one, Area) and one not in IGNORED_PLACES:
+                expected = "an Area or one of " + ", ".join(IGNORED_PLACES)
+                raise InvalidParameterError(attribute.name, one, expected)
 
 
 def _mode(value: Any) -> Mode:
@@ -118,16 +145,16 @@ class SearchParams:
 
     mode: Mode = field(default=Mode.BALANCED, converter=_mode)
     max_results: int = field(
-        default=50, validator=[validators.instance_of(int), _between(1, MAX_RESULTS_LIMIT)]
+        default=50, validator=[validators.instance_of(int), Between(1, MAX_RESULTS_LIMIT)]
     )
     compute_diff: bool = True
-    diff_top_n: int = field(default=5, validator=_between(0, 50))
+    diff_top_n: int = field(default=5, validator=Between(0, 50))
     enable_ml: bool = False
     enable_geometric: bool = True
     exclude_self: bool = False
-    duplicate_threshold: float = field(default=0.95, validator=_between(0, 1))
-    similar_threshold: float = field(default=0.80, validator=_between(0, 1))
-    ignore: tuple[Area | str, ...] = field(default=(), validator=_ignored)
+    duplicate_threshold: float = field(default=0.95, validator=Between(0, 1))
+    similar_threshold: float = field(default=0.80, validator=Between(0, 1))
+    ignore: tuple[Area | str, ...] = field(default=(), validator=_Ignored())
 
     def __attrs_post_init__(self) -> None:
         if self.similar_threshold > self.duplicate_threshold:

@@ -54,7 +54,7 @@ _METADATA_RULE = (
         ),
     ],
     answers=[Answer(200, AddResult, "what was added")],
-    problems=[*UPLOAD_PROBLEMS, *DRAWING_PROBLEMS, *VISION_PROBLEMS, "JOB_QUEUE_FULL"],
+    problems=[*UPLOAD_PROBLEMS, *DRAWING_PROBLEMS, *VISION_PROBLEMS, "INDEX_FULL", "JOB_QUEUE_FULL"],
 )
 async def add(api: Api, request: Request) -> Response:
     query = read_query(request, _ADD_QUERY)

@@ -38,5 +38,6 @@ Send a drawing, get the drawings that are related to it.</p>
 <pre>{lines}</pre>
 <p>Errors are application/problem+json with a stable code.
 What lies under {prefix} needs an API key, where the service was started with keys.</p>
+<p>All of it in detail: <a href="docs">docs</a>; for programs: <a href="openapi.json">openapi.json</a></p>
 </body></html>
 """
