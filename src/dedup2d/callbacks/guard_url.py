@@ -28,7 +28,6 @@ _URL_CHARACTERS = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>.*))?")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _QUAD = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -220,10 +219,9 @@ def _name(host: str, options: GuardOptions) -> str:
 
 
 def _is_name(name: str) -> bool:
-    """Whether *name* is a host name (RFC 1123) that no parser takes for a number (WHATWG URL, 3.5)."""
+    """Whether *name* is a host name (RFC 1123); its last label starts with a letter, or it is a number."""
     labels = name.split(".")
-    plain = len(name) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
-    return plain and not _NUMBER.fullmatch(labels[-1])
+    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in labels) and labels[-1][0].isalpha()
 
 
 def _matches(host: str, entry: str) -> bool:
