@@ -29,8 +29,8 @@ from dedup2d.errors import (
     VisionUnsupportedError,
 )
 from dedup2d.metrics import PrometheusMetrics
-from dedup2d.observe import REQUEST_ID
 from dedup2d.testing import ManualClock
+from dedup2d.tracing import REQUEST_ID
 from dedup2d.types import Area, DrawingFile, LevelScore, Relation, SearchParams, Verdict
 from dedup2d.vision.http import HTTPVisionClient, VisionOptions
 from tests.serving import free_port

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 from dedup2d.errors import MissingExtraError
+from dedup2d.tracing import REQUEST_ID, TRACE
 
 try:
     import structlog
@@ -22,6 +23,16 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
 )
 
 
+def _with_origin(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Add for which request and trace a line was written."""
+    if request_id := REQUEST_ID.get():
+        event.setdefault("request_id", request_id)
+    if trace := TRACE.get():
+        event.setdefault("trace_id", trace.trace_id)
+        event.setdefault("span_id", trace.span_id)
+    return event
+
+
 def configure_logging(*, level: str, form: str, stream: TextIO | None = None) -> None:
     """
     Send all logs of this process to *stream* (stderr).
@@ -35,6 +46,7 @@ def configure_logging(*, level: str, form: str, stream: TextIO | None = None) ->
     on_console = form == "console" or (form == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_origin,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),

@@ -9,15 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from dedup2d.errors import Dedup2DError
 from dedup2d.types import JobCounts, JobStatus
 
-__all__ = ["REQUEST_ID", "Observer"]
-
-REQUEST_ID: ContextVar[str] = ContextVar("dedup2d_request_id", default="")
-"""Id of the request (or job) that the current task works for, to be passed on to other servers."""
+__all__ = ["Observer"]
 
 
 class Observer:

@@ -372,7 +372,8 @@ class Job:
 
     `attempts` counts claims, `losses` the claims whose lease ran out. `lease_token` is
     known to the worker that holds the job and to nobody else. `error_code` and `error`
-    are set when it failed; `last_error` says why a pending job was given back.
+    are set when it failed; `last_error` says why a pending job was given back. `request_id` and
+    `traceparent` are of the request that submitted it (see `dedup2d.tracing`).
 
     `callback_status` is None where no callback was asked for. `callback_attempts` counts the attempts since
     the job became final, or since the callback was asked for again; `callback_http_status` and
@@ -404,6 +405,8 @@ class Job:
     result: SearchResult | None = field(default=None, repr=False)
     idempotency_key: str | None = None
     lane: Lane = Lane.MAIN
+    request_id: str | None = None
+    traceparent: str | None = None
     callback_url: str | None = field(default=None, repr=False)
     callback_status: CallbackStatus | None = None
     callback_attempts: int = 0

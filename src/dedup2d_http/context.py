@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dedup2d.errors import shown
-from dedup2d.observe import REQUEST_ID
+from dedup2d.tracing import working_for
 from dedup2d_http.problems import internal_response, problem_response
 from dedup2d_http.stopping import Stopping
 
@@ -48,7 +48,8 @@ class RequestContext:
     """
     ASGI middleware around all others.
 
-    A client's `X-Request-Id` is kept if it is 1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made.
+    A client's `X-Request-Id` is kept if it is 1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made. So with its
+    `traceparent` (W3C Trace Context), of which this service's place is a child.
     """
 
     def __init__(
@@ -72,12 +73,10 @@ class RequestContext:
         # A copy: some servers hand the same state to every request.
         scope["state"] = {**scope.get("state", {}), "request_id": exchange.request_id}
         begin = self._clock()
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
-            token = REQUEST_ID.set(exchange.request_id)
+        with working_for(exchange.request_id, _traceparent(scope)):
             try:
                 await self._answer(scope, exchange)
             finally:
-                REQUEST_ID.reset(token)
                 _log_line(scope, None if exchange.client_gone else exchange.status, self._clock() - begin)
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
@@ -100,6 +99,11 @@ class RequestContext:
     def _request_id(self, scope: Scope) -> str:
         given = Headers(scope=scope).get("x-request-id", "")
         return given if _REQUEST_ID.fullmatch(given) else self._new_id()
+
+
+def _traceparent(scope: Scope) -> str | None:
+    given = Headers(scope=scope).getlist("traceparent")
+    return given[0] if len(given) == 1 else None
 
 
 class _Exchange:

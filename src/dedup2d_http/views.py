@@ -51,6 +51,7 @@ _JOB_FIELDS = (
     "last_error",
     "error_code",
     "error",
+    "request_id",
 )
 """All but what only the worker may know (the lease) and where the server keeps the file."""
 

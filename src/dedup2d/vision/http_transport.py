@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -21,7 +20,8 @@ from dedup2d.errors import (
     VisionBadResponseError,
     VisionUnavailableError,
 )
-from dedup2d.observe import REQUEST_ID, Observer
+from dedup2d.observe import Observer
+from dedup2d.tracing import TRACE, current_request_id
 from dedup2d.vision.http_circuit import Circuit, FailureError
 from dedup2d.vision.http_options import VisionOptions
 from dedup2d.vision.http_refusals import Refusal, refusal
@@ -42,7 +42,6 @@ _CONNECT_SECONDS = 5.0
 _KEPT_SECONDS = 4.0
 """How long an idle connection is kept: less than servers do, or a request meets one that is closing."""
 _REFUSAL_BYTES = 64 * 1024
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = logging.getLogger("dedup2d.vision")
 
@@ -248,9 +247,10 @@ class _Patience:
 
 def _headers(tenant_id: str | None) -> dict[str, str]:
     headers = {} if tenant_id is None else {"X-Dedup-Tenant-Id": tenant_id}
-    request_id = REQUEST_ID.get()
-    if _REQUEST_ID.fullmatch(request_id):
+    if request_id := current_request_id():
         headers["X-Request-Id"] = request_id
+    if trace := TRACE.get():
+        headers["traceparent"] = trace.child().traceparent
     return headers
 
 
