@@ -190,6 +190,15 @@ def test_what_is_ignored_is_no_change(here: Path, capsys: Capture) -> None:
     assert "X,Y,WIDTH,HEIGHT" in wrong.err
 
 
+def test_a_model_is_asked_where_one_is_set(here: Path, capsys: Capture) -> None:
+    """If this fails, `--enable-ml` has no effect, and nobody is told."""
+    done = run(capsys, "search", here / "flange.png", "--enable-ml", "--json")
+    plain = run(capsys, "search", here / "flange.png", "--json")
+
+    assert any("DEDUP2D_ML_MODEL" in text for text in done.json["warnings"])
+    assert not any("DEDUP2D_ML_MODEL" in text for text in plain.json["warnings"])
+
+
 def test_compare_of_strangers_is_exit_code_1(here: Path, capsys: Capture) -> None:
     """If this fails, a script takes two different drawings for related."""
     done = run(capsys, "compare", here / "flange.png", here / "plate.dxf")

@@ -6,6 +6,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anyio.from_thread import start_blocking_portal
+
 from dedup2d.directories import check_writable
 from dedup2d.errors import ConfigurationError, MissingExtraError
 from dedup2d.files.local import LocalFileStore
@@ -17,11 +19,14 @@ from dedup2d.settings import Settings
 from dedup2d.types import Lane
 
 if TYPE_CHECKING:
+    from dedup2d.callbacks.attempts import Sender
     from dedup2d.engine.embedding import Model
+    from dedup2d.readers import ReadLimits
     from dedup2d.redis_connection import RedisOptions
     from dedup2d.vision.embedded import EmbeddedVision
 
 __all__ = [
+    "build_callbacks",
     "build_embedded",
     "build_files",
     "build_jobs",
@@ -67,6 +72,28 @@ def build_service(
         vision=build_vision(settings, observer),
         options=service_options(settings, concurrency=concurrency, lanes=lanes),
         observer=observer,
+        callbacks=build_callbacks(settings),
+    )
+
+
+def build_callbacks(settings: Settings) -> Sender | None:
+    """Return what sends callbacks; None where the package that it needs is not installed."""
+    from dedup2d.callbacks.attempts import CallbackOptions, Signing
+
+    try:
+        from dedup2d.callbacks.sending import CallbackSender
+    except MissingExtraError:
+        return None
+    return CallbackSender(
+        options=CallbackOptions(
+            guard=settings.callback_guard,
+            secrets=settings.callback_secrets,
+            signing=Signing(settings.callback_signing),
+            timeout_seconds=settings.callback_timeout_seconds,
+            max_attempts=settings.callback_max_attempts,
+            max_body_bytes=settings.callback_max_body_bytes,
+            concurrency=settings.callback_concurrency,
+        )
     )
 
 
@@ -185,15 +212,18 @@ def build_embedded(
         directory or settings.data_dir / "index",
         limits=limits,
         processes=processes or settings.engine_processes,
-        model=_model(settings.ml_model) if settings.ml_model else None,
+        model=_model(settings.ml_model, limits) if settings.ml_model else None,
     )
 
 
-def _model(path: Path) -> Model:
-    from dedup2d.engine.embedding import NEEDED, open_model
+def _model(path: Path, limits: ReadLimits) -> Model:
+    from dedup2d.engine.embedding import NEEDED
+    from dedup2d.vision.learned import opened
 
     try:
-        return open_model(path)
+        # In a thread of its own, as the caller may be in an event loop.
+        with start_blocking_portal() as portal:
+            return portal.call(opened, path, limits)
     except ValueError as error:
         raise ConfigurationError("DEDUP2D_ML_MODEL", str(path), f"{NEEDED}; this one {error}") from error
 

@@ -100,6 +100,17 @@ Ignore = Annotated[
 ]
 
 
+EnableMl = Annotated[
+    bool,
+    Parameter(
+        name="--enable-ml",
+        negative="",
+        show_default=False,
+        help="Ask the model that DEDUP2D_ML_MODEL names for further candidates.",
+    ),
+]
+
+
 def at_least_one(given: Sequence[object], what: str, command: str) -> None:
     """
     Make sure that something was given to work on.
@@ -139,6 +150,7 @@ def search_params(
     exclude_self: bool = False,
     diff_top_n: int = 0,
     ignore: Sequence[str] | None = None,
+    enable_ml: bool = False,
 ) -> SearchParams:
     """
     Return what a search is asked to do: what is given, else the preset's, else the default.
@@ -157,6 +169,7 @@ def search_params(
         compute_diff=diff_top_n > 0,
         diff_top_n=diff_top_n,
         exclude_self=exclude_self,
+        enable_ml=enable_ml,
         ignore=tuple(ignored_of(text) for text in ignore or ()),
         **{**chosen, **{name: value for name, value in given.items() if value is not None}},
     )

@@ -16,6 +16,7 @@ from dedup2d.cli.indexing import reason_in
 from dedup2d.cli.options import (
     DataDir,
     Duplicate,
+    EnableMl,
     Ignore,
     Json,
     MaxResults,
@@ -56,6 +57,7 @@ def search(
     duplicate_threshold: Duplicate = None,
     similar_threshold: Similar = None,
     ignore: Ignore = None,
+    enable_ml: EnableMl = False,
     max_results: MaxResults = 50,
     exclude_self: Annotated[
         bool,
@@ -94,6 +96,7 @@ def search(
         exclude_self=exclude_self,
         diff_top_n=min(max_results, _MOST_DIFFS) if diff else 0,
         ignore=ignore,
+        enable_ml=enable_ml,
     )
     asked = _Asked(terminal, params, diff, many=len(files) > 1, json=json)
     return run_async(lambda: asked.search(settings, files))

@@ -12,6 +12,7 @@ subtracted from each channel, and the rest divided by its deviation.
 from __future__ import annotations
 
 import hashlib
+import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +33,8 @@ __all__ = ["MAX_DIMENSIONS", "NEEDED", "Model", "embed", "open_model", "picture_
 MAX_DIMENSIONS = 4096
 
 NEEDED = (
-    "an ONNX file with one input, a picture (float32, NCHW, 1 or 3 channels, of one size up to 1,024 pixels"
-    f" or of any), and one output, a vector (float32, 2 to {MAX_DIMENSIONS:,} numbers)"
+    "one ONNX file, the weights in it, with one input, a picture (float32, NCHW, 1 or 3 channels, of one size"
+    f" up to 1,024 pixels or of any), and one output, a vector (float32, 2 to {MAX_DIMENSIONS:,} numbers)"
 )
 
 _ANY_SIZE = 224  # pixels a side for a model that takes any size: what most were trained with
@@ -41,6 +42,7 @@ _MOST_SIDE = 1024
 _COLOUR = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _GREY = (0.449,), (0.226,)
 _DIGEST_LETTERS = 16
+_NOWHERE = "/nonexistent"
 
 Values = npt.NDArray[np.float32]
 
@@ -61,11 +63,15 @@ def open_model(path: Path) -> Model:
     """
     Look at the model at *path*, and ask it for a first vector to see whether it works.
 
+    Meant to run inside `Children.call`: a model may take any time and memory, to load and to run.
+
     Raises:
         MissingExtraError: the extra `ml` is not installed.
         ValueError: it cannot be read or is no such model (see `NEEDED`); says why.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("is not a regular file")  # a pipe would never end
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read ({(error.strerror or str(error)).lower()})") from None
@@ -116,10 +122,13 @@ def _vector(session: onnxruntime.InferenceSession, ink: bytes, model: Model) -> 
     except (ValueError, cv2.error):
         return None
     try:
-        values = _run(session, picture)
+        values = _run(session, picture).astype(np.float64)  # float32 cannot hold each length
     except ValueError as error:
         raise UnreadableDrawingError("a picture", f"the model {error}") from error
-    length = float(np.linalg.norm(values.astype(np.float64)))
+    if len(values) != model.dimensions:
+        gave = f"gives {len(values)} numbers where it gave {model.dimensions} at the start"
+        raise UnreadableDrawingError("a picture", f"the model {gave}")
+    length = float(np.linalg.norm(values))
     if not np.isfinite(length) or not length:
         return bytes(2 * model.dimensions)
     return (values / length).astype("<f2").tobytes()
@@ -153,6 +162,8 @@ def _session(data: bytes) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False  # children have little memory and serve one picture at a time
     options.log_severity_level = 4
+    # Weights outside of the file would be looked for where the program runs, and no digest covers them.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ class LiveVectors:
     """
     What one model made of the drawings of one catalogue: a matrix of float16, one row each.
 
-    Threads take turns. Vectors of other models, or of another length, are left out.
+    Threads take turns. Vectors of other models and damaged ones are left out.
     """
 
     def __init__(self, catalogue: Catalogue, model: Model) -> None:
@@ -49,18 +50,29 @@ class LiveVectors:
                 self._additions_seen = row.change
             return len(rows) == limit
 
-    def likeness(self, vector: bytes) -> dict[int, float]:
-        """Return the cosine, 0..1, of *vector* with that of each drawing, by key; opposites count as 0."""
+    def nearest(self, vector: bytes, named: Collection[int], most: int) -> dict[int, float]:
+        """
+        Return how alike to *vector* the drawings of the keys *named* are, and the *most* alike others.
+
+        That is the cosine, 0..1; opposites count as 0, and as not alike at all. The others come last, the
+        most alike first.
+        """
         query = np.frombuffer(vector, "<f2").astype(np.float32)
         with self._turn:
-            matrix = self._matrix[: self._count]
-            blocks = [
-                matrix[start : start + _BLOCK].astype(np.float32) @ query
-                for start in range(0, self._count, _BLOCK)
-            ]
-            keys = self._keys[: self._count].tolist()
-        cosines = np.clip(np.concatenate(blocks), 0, 1) if blocks else np.zeros(0)
-        return dict(zip(keys, cosines.tolist(), strict=True))
+            cosines = self._cosines(query)
+            rows = {key: self._rows[key] for key in named if key in self._rows}
+            found = {key: float(cosines[row]) for key, row in rows.items()}
+            cosines[list(rows.values())] = 0
+            best = np.argpartition(-cosines, most)[:most] if most < len(cosines) else np.arange(len(cosines))
+            others = sorted((-float(cosines[row]), int(self._keys[row])) for row in best)
+        return found | {key: -score for score, key in others if score}
+
+    def _cosines(self, query: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        found = np.empty(self._count, np.float32)
+        for start in range(0, self._count, _BLOCK):
+            rows = slice(start, min(start + _BLOCK, self._count))
+            found[rows] = self._matrix[rows].astype(np.float32) @ query
+        return np.clip(found, 0, 1)
 
     def _forget(self) -> None:
         self._removals_seen = self._additions_seen = self._count = 0
@@ -72,10 +84,13 @@ class LiveVectors:
         self._remove(row.key)
         if len(row.data) != 2 * self._model.dimensions:
             return
+        values = np.frombuffer(row.data, "<f2")
+        if not np.isfinite(values).all():
+            return
         if self._count == len(self._keys):
             self._matrix = np.concatenate([self._matrix, np.empty_like(self._matrix)])
             self._keys = np.concatenate([self._keys, np.empty_like(self._keys)])
-        self._matrix[self._count] = np.frombuffer(row.data, "<f2")
+        self._matrix[self._count] = values
         self._keys[self._count] = row.key
         self._rows[row.key] = self._count
         self._count += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -59,15 +59,22 @@ class Index:
                 lambda: self.live.query(fingerprint, limit=limit), abandon_on_cancel=True
             )
 
-    async def alike(self, model: Model, vector: bytes) -> dict[int, float]:
-        """Return how alike *model* finds each drawing to what it gave that *vector*; see `LiveVectors`."""
+    async def alike(
+        self, model: Model, vector: bytes, named: Collection[int], most: int
+    ) -> tuple[dict[int, float], int]:
+        """
+        Return what `LiveVectors.nearest` finds among the vectors of *model*, and how many those are.
+        """
         async with self._turn:
             if self._vectors is None:
                 self._vectors = LiveVectors(self.catalogue, model)
             vectors = self._vectors
             while await anyio.to_thread.run_sync(vectors.catch_up, abandon_on_cancel=True):
                 pass
-            return await anyio.to_thread.run_sync(vectors.likeness, vector, abandon_on_cancel=True)
+            found = await anyio.to_thread.run_sync(
+                vectors.nearest, vector, named, most, abandon_on_cancel=True
+            )
+            return found, len(vectors)
 
     async def tend(self) -> None:
         """Note an addition; after many, store them for the searches to come, without waiting for it."""

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from attrs import evolve
 
 from dedup2d.children import Children
 from dedup2d.engine.candidates import Candidate
-from dedup2d.engine.embedding import Model, embed
+from dedup2d.engine.embedding import Model, embed, open_model
 from dedup2d.engine.records import SheetRecord, Vector
 from dedup2d.errors import Dedup2DError, UnreadableDrawingError
+from dedup2d.readers import ReadLimits
 
-__all__ = ["NO_MODEL", "NO_VERIFICATION", "Learned", "lacking", "most_alike", "with_alike"]
+__all__ = ["NO_MODEL", "NO_VERIFICATION", "Learned", "lacking", "most_alike", "opened", "with_alike"]
 
 NO_MODEL = "no model is set: enable_ml needs one in DEDUP2D_ML_MODEL, where the embedded engine runs"
 NO_VERIFICATION = "enable_ml had no effect: nothing is verified in mode fast or without enable_geometric"
 
 _BATCH = 8
+
+
+async def opened(path: Path, limits: ReadLimits) -> Model:
+    """
+    Return what `open_model` says of the model at *path*, within the limits that children have later.
+
+    Raises:
+        MissingExtraError: the extra `ml` is not installed.
+        ValueError: it is no model that can be used; says why.
+        InternalError: no child could be started.
+    """
+    async with Children(processes=1, memory_bytes=limits.max_memory_bytes) as children:
+        try:
+            return await children.call(open_model, path, seconds=limits.max_seconds, name=path.name)
+        except UnreadableDrawingError as error:
+            raise ValueError(f"cannot be used: {error.reason}") from error
 
 
 class Learned:
@@ -62,12 +80,11 @@ class Learned:
         return found.data if found else None, []
 
 
-def with_alike(candidates: Sequence[Candidate], alike: dict[int, float], most: int) -> list[Candidate]:
-    """Return the candidates with their likeness, and the *most* alike drawings that are not among them."""
+def with_alike(candidates: Sequence[Candidate], alike: Mapping[int, float]) -> list[Candidate]:
+    """Return the candidates with their likeness, and then the alike drawings that are not among them."""
     named = {one.key for one in candidates}
-    others = sorted((-score, key) for key, score in alike.items() if key not in named and score > 0)
     known = [evolve(one, l3=alike.get(one.key)) for one in candidates]
-    return known + [Candidate(key=key, l3=-score) for score, key in others[:most]]
+    return known + [Candidate(key=key, l3=score) for key, score in alike.items() if key not in named]
 
 
 def most_alike(candidates: Sequence[Candidate], chosen: Sequence[Candidate], most: int) -> list[Candidate]:

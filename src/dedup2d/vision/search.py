@@ -185,7 +185,8 @@ class Search:
         candidates = await self._candidates(sheet)
         self._candidates_ms += _since(started)
         by_l3 = min(_VERIFIED_BY_L3[self._params.mode], self._share(sheets))
-        candidates = with_alike(candidates, await self._alike(sheet) if by_l3 else {}, by_l3)
+        if by_l3:
+            candidates = with_alike(candidates, await self._alike(sheet, candidates, by_l3))
         started = time.perf_counter()
         drawings = await anyio.to_thread.run_sync(
             self._index.catalogue.drawings, [one.key for one in candidates]
@@ -220,16 +221,22 @@ class Search:
         named = {one.key for one in found}
         return [Candidate(key=key) for key, page in same if page == sheet.page and key not in named] + found
 
-    async def _alike(self, sheet: QuerySheet) -> dict[int, float]:
-        """Return how alike the model finds each drawing, by key: level 3."""
+    async def _alike(self, sheet: QuerySheet, candidates: list[Candidate], most: int) -> dict[int, float]:
+        """Return how alike the model finds the candidates and the *most* alike others, by key: level 3."""
         if self._learned is None or sheet.blank:
             return {}
         started = time.perf_counter()
         vector, warnings = await self._learned.vector(sheet.likeness.ink)
-        found = {} if vector is None else await self._index.alike(self._learned.model, vector)
-        self._warnings += warnings or lacking(len(self._index.live), len(found))
+        self._warnings += warnings
+        found: dict[int, float] = {}
+        if vector is not None:
+            named = {one.key for one in candidates}
+            if self._leave_out is not None:
+                named.add(self._leave_out)  # or it would take the place of an answer
+            found, asked = await self._index.alike(self._learned.model, vector, named, most)
+            self._warnings += lacking(len(self._index.live), asked)
+            self._asked += asked
         self._learned_ms += _since(started)
-        self._asked += len(found)
         return found
 
     def _may_answer(self, key: int, drawings: dict[int, Drawing]) -> bool:
