@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "BlockedAddressError",
+    "CallbackNotGenuineError",
     "CallbackStateError",
     "CallbackUrlError",
     "ConfigurationError",
@@ -228,6 +229,13 @@ class JobNotFoundError(Dedup2DError, LookupError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job {shown(job_id)} does not exist or has expired: submit it again")
+
+
+class CallbackNotGenuineError(Dedup2DError, ValueError):
+    """A callback that came in was not sent by who knows the secret, or was altered, or is old."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"this callback is not genuine ({why}): answer 400, and do not act on it")
 
 
 class CallbackStateError(Dedup2DError, RuntimeError):

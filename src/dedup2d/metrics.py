@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from dedup2d.errors import MissingExtraError
 from dedup2d.observe import Observer
-from dedup2d.types import JobCounts, JobStatus
+from dedup2d.types import CallbackStatus, JobCounts, JobStatus
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -22,6 +22,7 @@ __all__ = ["PrometheusMetrics"]
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CIRCUIT_STATES = {"closed": 0, "half-opened": 1, "opened": 2}
+_CALLBACK_SECONDS = (0.1, 0.5, 1, 5, 10, 60, 600, 3600, 7200, 21_600, 43_200, 86_400, 172_800)
 _JOB_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -73,6 +74,7 @@ class PrometheusMetrics(Observer):
             registry=registry,
         )
         self._vision = VisionMetrics(registry)
+        self._callbacks = CallbackMetrics(registry)
         build = Gauge(
             "dedup2d_build_info", "Version of dedup2d and of Python", ["version", "python"], registry=registry
         )
@@ -125,6 +127,63 @@ class PrometheusMetrics(Observer):
 
     def vision_circuit(self, endpoint: str, state: str) -> None:
         self._vision.circuit.labels(endpoint).set(_CIRCUIT_STATES[state])
+
+    def callback_tried(self, outcome: str, seconds: float) -> None:
+        self._callbacks.attempts.labels(outcome).inc()
+        self._callbacks.seconds.observe(seconds)
+
+    def callback_blocked(self, reason: str) -> None:
+        self._callbacks.blocked.labels(reason).inc()
+
+    def callback_retried(self) -> None:
+        self._callbacks.retries.inc()
+
+    def callback_finished(self, status: CallbackStatus, seconds: float) -> None:
+        self._callbacks.finished.labels(status).inc()
+        self._callbacks.delays.labels(status).observe(seconds)
+
+
+class CallbackMetrics:
+    """What is counted and timed of callbacks."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.attempts = Counter(
+            "dedup2d_callback_attempts",
+            "Attempts to send a callback, by outcome",
+            ["outcome"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "dedup2d_callback_attempt_duration_seconds",
+            "Duration of attempts to send a callback",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.retries = Counter(
+            "dedup2d_callback_retries", "Callbacks that are to be tried again", registry=registry
+        )
+        self.blocked = Counter(
+            "dedup2d_callbacks_blocked",
+            "Callback URLs and addresses that were refused, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        self.finished = Counter(
+            "dedup2d_callbacks_finished",
+            "Callbacks that have ended, by status",
+            ["status"],
+            registry=registry,
+        )
+        self.delays = Histogram(
+            "dedup2d_callback_duration_seconds",
+            "Time from the end of the job to that of its callback, by status",
+            ["status"],
+            buckets=_CALLBACK_SECONDS,
+            registry=registry,
+        )
+        for status in CallbackStatus:
+            if status is not CallbackStatus.PENDING:
+                self.finished.labels(status)
 
 
 class VisionMetrics:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dedup2d.errors import Dedup2DError
-from dedup2d.types import JobCounts, JobStatus
+from dedup2d.types import CallbackStatus, JobCounts, JobStatus
 
 __all__ = ["Observer"]
 
@@ -59,6 +59,18 @@ class Observer:
 
     def vision_circuit(self, endpoint: str, state: str) -> None:
         """Hear that a circuit became `closed`, `half-opened` or `opened`."""
+
+    def callback_tried(self, outcome: str, seconds: float) -> None:
+        """Hear that a callback was tried once, and how it went (`dedup2d.callbacks.sending.Outcome`)."""
+
+    def callback_blocked(self, reason: str) -> None:
+        """Hear that a callback URL or address was refused (`dedup2d.callbacks.guard.Refusal`)."""
+
+    def callback_retried(self) -> None:
+        """Hear that a callback is going to be tried again."""
+
+    def callback_finished(self, status: CallbackStatus, seconds: float) -> None:
+        """Hear that a callback has ended, so long after its job."""
 
     @contextmanager
     def timed(self, part: str, operation: str) -> Iterator[None]:

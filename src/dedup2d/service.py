@@ -16,6 +16,8 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
+from dedup2d.callbacks.attempts import Sender
+from dedup2d.callbacks.delivery import Deliverer
 from dedup2d.errors import (
     JobQueueFullError,
 )
@@ -69,6 +71,7 @@ class Dedup2D:
         jobs, files, queue, vision: the back ends (see `dedup2d.protocols`).
         options: limits.
         observer: hears what happens, for metrics.
+        callbacks: sends the callbacks of jobs; None takes no jobs with one.
         clock: gives Unix seconds.
         new_id: gives unguessable ids.
     """
@@ -79,6 +82,7 @@ class Dedup2D:
     vision: VisionClient
     options: ServiceOptions = field(factory=ServiceOptions)
     observer: Observer = field(factory=Observer)
+    callbacks: Sender | None = None
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = new_id
     _runner: Runner = field(init=False)
@@ -96,12 +100,24 @@ class Dedup2D:
             observer=self.observer,
             clock=self.clock,
             new_id=self.new_id,
+            deliverer=self._deliverer(self.callbacks) if self.callbacks is not None else None,
         )
         self._intake = Intake(
             jobs=self.jobs,
             files=self.files,
             queue=self.queue,
             options=self.options,
+            observer=self.observer,
+            clock=self.clock,
+            new_id=self.new_id,
+            callbacks=self.callbacks,
+        )
+
+    def _deliverer(self, sender: Sender) -> Deliverer:
+        return Deliverer(
+            jobs=self.jobs,
+            sender=sender,
+            ttl_seconds=self.options.run.ttl_seconds,
             observer=self.observer,
             clock=self.clock,
             new_id=self.new_id,
@@ -134,8 +150,9 @@ class Dedup2D:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            for part in (self.jobs, self.files, self.vision, self.queue):
-                await stack.enter_async_context(part)
+            for part in (self.jobs, self.files, self.vision, self.queue, self.callbacks):
+                if part is not None:
+                    await stack.enter_async_context(part)
             if self.options.run.concurrency:
                 tasks: TaskGroup = await stack.enter_async_context(anyio.create_task_group())
                 stack.callback(tasks.cancel_scope.cancel)
@@ -171,14 +188,17 @@ class Dedup2D:
         file_name: str,
         params: SearchParams | None = None,
         idempotency_key: str | None = None,
+        callback_url: str | None = None,
     ) -> Job:
         """
         Take in a search as a job and return it, pending.
 
         The file is stored first, then the job, then the wake-up is sent: a crash between them
-        loses nothing that was answered.
+        loses nothing that was answered. Once the job is final, whatever became of it, that is posted to
+        *callback_url*.
 
         Raises:
+            CallbackUrlError: *callback_url* may not be called, or no callbacks are sent here.
             EmptyFileError, FileTooLargeError, UnsupportedFormatError: the file.
             JobQueueFullError: no place is free.
             IdempotencyConflictError: the key came before with another request.
@@ -189,6 +209,7 @@ class Dedup2D:
             file_name=file_name,
             params=params or SearchParams(),
             idempotency_key=idempotency_key,
+            callback_url=callback_url,
         )
 
     async def offer_upload(self, tenant_id: str, *, size: int) -> UploadOffer:
@@ -211,6 +232,7 @@ class Dedup2D:
         file_name: str,
         params: SearchParams | None = None,
         idempotency_key: str | None = None,
+        callback_url: str | None = None,
     ) -> Job:
         """
         Take in a search by the file that was put under the *file_key* of an offer.
@@ -227,6 +249,7 @@ class Dedup2D:
             file_name=file_name,
             params=params or SearchParams(),
             idempotency_key=idempotency_key,
+            callback_url=callback_url,
         )
 
     async def get(self, tenant_id: str, job_id: str) -> Job:
@@ -285,6 +308,19 @@ class Dedup2D:
             self._runner.hurry(job_id)
         elif not before.status.final and job.status is JobStatus.CANCELED:
             await self._runner.after_final(job)
+        return job
+
+    async def redeliver(self, tenant_id: str, job_id: str) -> Job:
+        """
+        Send the callback of a final job (again) now, under the same message id; its attempts begin anew.
+
+        Raises:
+            JobNotFoundError: the tenant has no such job (any more).
+            CallbackStateError: the job has no callback, or is not final.
+        """
+        job = await self.jobs.redeliver(job_id, check_tenant_id(tenant_id))
+        log.info("callback is sent again: it was asked for", extra={"job_id": job_id})
+        self._runner.hurry_callbacks()
         return job
 
     # Searches and the index

@@ -9,6 +9,7 @@ from attrs import frozen
 from dedup2d.errors import ConfigurationError
 from dedup2d.redis_url import REDIS_URL_RULE, check_redis_url
 from dedup2d.setting_rules import choice, seconds, setting, text, whole, yes_or_no
+from dedup2d.settings_callbacks import CallbackSettings
 
 __all__ = ["BackendSettings"]
 
@@ -39,7 +40,7 @@ def _is_prefix(given: str) -> bool:
 
 
 @frozen(kw_only=True)
-class BackendSettings:
+class BackendSettings(CallbackSettings):
     """The part of `dedup2d.settings.Settings` that names servers and how they are used."""
 
     async_backend: str = setting(
@@ -206,6 +207,7 @@ class BackendSettings:
         Raises:
             ConfigurationError: one is missing or does not fit another.
         """
+        _ = self.callback_guard  # which refuses what is no host, network or port
         if self.file_storage == "s3" and self.s3_bucket is None:
             raise ConfigurationError(
                 "DEDUP2D_S3_BUCKET", "", "the bucket of the uploads, since DEDUP2D_FILE_STORAGE is s3"
