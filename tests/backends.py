@@ -14,6 +14,10 @@ from dedup2d.files.s3 import S3FileStore, S3Options
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.jobs.redis import RedisJobStore
 from dedup2d.jobs.sqlite import SQLiteJobStore
+from dedup2d.keys import KeyStore
+from dedup2d.keys.memory import MemoryKeyStore
+from dedup2d.keys.redis import RedisKeyStore
+from dedup2d.keys.sqlite import SQLiteKeyStore
 from dedup2d.protocols import FileStore, JobStore, Queue
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.redis_connection import RedisOptions
@@ -34,6 +38,12 @@ FILE_STORES: dict[str, Callable[[Clock, Path], AbstractAsyncContextManager[FileS
     "memory": lambda clock, directory: MemoryFileStore(clock=clock),
     "local": lambda clock, directory: LocalFileStore(fresh(directory) / "files", clock=clock),
     "s3": lambda clock, directory: S3FileStore(s3_options(), clock=clock),
+}
+
+KEY_STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[KeyStore]]] = {
+    "memory": lambda directory: MemoryKeyStore(),
+    "sqlite": lambda directory: SQLiteKeyStore(fresh(directory) / "keys.db"),
+    "redis": lambda directory: RedisKeyStore(redis_options()),
 }
 
 QUEUES: dict[str, Callable[[], AbstractAsyncContextManager[Queue]]] = {

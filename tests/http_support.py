@@ -15,6 +15,7 @@ from dedup2d.files.memory import MemoryFileStore
 from dedup2d.files.s3 import S3FileStore
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.jobs.redis import RedisJobStore
+from dedup2d.keys.ring import KeyRing
 from dedup2d.metrics import PrometheusMetrics
 from dedup2d.protocols import FileStore, JobStore, Queue
 from dedup2d.queues.memory import MemoryQueue
@@ -23,6 +24,7 @@ from dedup2d.service import Dedup2D, ServiceOptions
 from dedup2d.settings import Settings
 from dedup2d.testing import FakeVision
 from dedup2d_http.app import create_app
+from dedup2d_http.counters import Counters
 from dedup2d_http.routing import PREFIX
 from dedup2d_http.stopping import Stopping
 from dedup2d_http.uploads import UploadLimits
@@ -112,9 +114,13 @@ async def bench(
     limits: UploadLimits | None = None,
     key: str | None = None,
     host: str = "127.0.0.1",
+    keys: KeyRing | None = None,
+    counters: Counters | None = None,
 ) -> AsyncIterator[Bench]:
-    """Open the API on memory back ends, with a client that sends *key*."""
+    """Open the API on memory back ends, with a client that sends *key*; only limits that are given count."""
     settings = settings or Settings()
+    if settings.max_requests_per_second_per_tenant == Settings().max_requests_per_second_per_tenant:
+        settings = evolve(settings, max_requests_per_second_per_tenant=0)
     vision, metrics, stopping = vision or FakeVision(), PrometheusMetrics(), Stopping()
     jobs, kept, queue = STACKS[os.environ.get("DEDUP2D_TEST_STACK", "memory")]()
     service = Dedup2D(
@@ -131,7 +137,15 @@ async def bench(
         ),
     )
     async with service:
-        app = create_app(service, settings, metrics=metrics, limits=limits, stopping=stopping)
+        app = create_app(
+            service,
+            settings,
+            keys=keys,
+            counters=counters,
+            metrics=metrics,
+            limits=limits,
+            stopping=stopping,
+        )
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app),
             base_url=f"http://{host}",

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from dedup2d.errors import ConfigurationError
+from dedup2d.keys.environment import EnvironmentKeys
 from dedup2d.settings import Settings
-from dedup2d_http.auth import Keys, check_exposure, host_name, is_loopback
+from dedup2d_http.auth import check_exposure, host_name, is_loopback
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import PREFIX
 from tests.http_support import KEY, OTHER_KEY, PNG, Bench, assert_problem, bench, keyed
@@ -139,7 +140,7 @@ async def test_the_key_decides_the_tenant() -> None:
 
 def test_keys_are_kept_as_hashes() -> None:
     """If this fails, a dump of the process or a log of the object shows the keys."""
-    keys = Keys({KEY: "first"})
+    keys = EnvironmentKeys({KEY: "first"})
 
     assert KEY not in repr(vars(keys))
     assert keys.find(KEY.encode()) is not None
@@ -260,11 +261,11 @@ async def test_a_page_of_the_same_origin_is_answered() -> None:
 def test_without_keys_other_machines_are_kept_out() -> None:
     """If this fails, a service without keys is open to the network."""
     for host in ("127.0.0.1", "::1", "localhost"):
-        check_exposure(host, {})
-    check_exposure("0.0.0.0", {KEY: "first"})
+        check_exposure(host, keyed=False)
+    check_exposure("0.0.0.0", keyed=True)
     for host in ("0.0.0.0", "::", "192.168.0.7", "drawings.internal", ""):
         with pytest.raises(ConfigurationError, match="DEDUP2D_API_KEYS"):
-            check_exposure(host, {})
+            check_exposure(host, keyed=False)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from attrs import Converter, Factory, field, frozen
 
 from dedup2d.errors import ConfigurationError, MissingExtraError
-from dedup2d.tenants import TENANT_RULE, is_tenant_id
 
 try:
     import environ
@@ -20,11 +19,11 @@ except ImportError as error:
 
 __all__ = [
     "MIB",
+    "Rule",
     "Variable",
     "choice",
     "directory",
     "file",
-    "keys",
     "names",
     "read_variables",
     "seconds",
@@ -121,22 +120,6 @@ def directory() -> Rule:
 
 def file() -> Rule:
     return directory()[0], "the path of a file"
-
-
-def keys() -> Rule:
-    def convert(text: str) -> Mapping[str, str]:
-        keys: dict[str, str] = {}
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            tenant, colon, key = part.partition(":")
-            if not (
-                colon and is_tenant_id(tenant) and len(key) >= 16 and key.isascii() and key.isprintable()
-            ):
-                raise ValueError
-            if keys.setdefault(key, tenant) != tenant:
-                raise ValueError
-        return keys
-
-    return convert, f"TENANT:KEY, ...; a tenant is {TENANT_RULE}, a key at least 16 ASCII characters"
 
 
 def names() -> Rule:

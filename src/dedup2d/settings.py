@@ -20,7 +20,6 @@ from dedup2d.setting_rules import (
     choice,
     directory,
     file,
-    keys,
     names,
     read_variables,
     seconds,
@@ -29,7 +28,7 @@ from dedup2d.setting_rules import (
     whole,
     yes_or_no,
 )
-from dedup2d.settings_backends import BackendSettings
+from dedup2d.settings_access import AccessSettings
 from dedup2d.tenants import TENANT_RULE, is_tenant_id
 
 __all__ = ["Settings", "Variable"]
@@ -47,7 +46,7 @@ def _default_processes() -> int:
 
 
 @frozen(kw_only=True)
-class Settings(BackendSettings):
+class Settings(AccessSettings):
     """
     All settings. Built explicitly, or by `from_environment`.
 
@@ -74,13 +73,6 @@ class Settings(BackendSettings):
     )
     port: int = setting(
         "DEDUP2D_PORT", 8000, whole(0, 65535), "port the service listens on; 0 takes a free one"
-    )
-    api_keys: Mapping[str, str] = setting(
-        "DEDUP2D_API_KEYS",
-        Factory(dict),
-        keys(),
-        "keys and the tenants they belong to; without keys the service listens on loopback only",
-        secret=True,
     )
     allowed_hosts: tuple[str, ...] = setting(
         "DEDUP2D_ALLOWED_HOSTS",
@@ -197,6 +189,7 @@ class Settings(BackendSettings):
 
     def __attrs_post_init__(self) -> None:
         self.check_backends()
+        self.check_access(self.max_upload_bytes)
         if self.heartbeat_seconds > self.lease_seconds / 2:
             raise ConfigurationError(
                 "DEDUP2D_ASYNC_HEARTBEAT_SECONDS",

@@ -11,11 +11,15 @@ from starlette.middleware import Middleware
 from starlette.types import Lifespan
 
 from dedup2d.errors import Dedup2DError
+from dedup2d.keys.build import build_key_ring
+from dedup2d.keys.ring import KeyRing
 from dedup2d.metrics import PrometheusMetrics
 from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
-from dedup2d_http.auth import Authentication, Keys, LoopbackGuard
+from dedup2d_http.auth import Authentication, LoopbackGuard
 from dedup2d_http.context import RequestContext
+from dedup2d_http.counters import Counters, build_counters
+from dedup2d_http.limiting import RequestLimit, WrongKeys
 from dedup2d_http.problems import HttpError, on_http_error, on_http_exception, on_library_error
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import Api, route
@@ -29,6 +33,8 @@ def create_app(
     service: Dedup2D,
     settings: Settings,
     *,
+    keys: KeyRing | None = None,
+    counters: Counters | None = None,
     metrics: PrometheusMetrics | None = None,
     limits: UploadLimits | None = None,
     stopping: Stopping | None = None,
@@ -39,13 +45,15 @@ def create_app(
 
     Args:
         service: does the work.
-        settings: keys, allowed hosts, and when a search is forced to be a job.
+        settings: allowed hosts, limits, and when a search is forced to be a job.
+        keys: knows whose they are, open like *service*; those of *settings* if not given.
+        counters: count requests, open like *service*; in this process if not given.
         metrics: the service's observer, shown at `/metrics`.
         limits: what an upload may cost; as large as `settings.max_upload_bytes` if not given.
         stopping: tells when requests are to end, as the server stops.
         lifespan: what the server runs around the app.
     """
-    keys, stopping = Keys(settings.api_keys), stopping or Stopping()
+    stopping = stopping or Stopping()
     api = Api(
         service=service,
         settings=settings,
@@ -55,7 +63,9 @@ def create_app(
     )
     app = Starlette(
         routes=[route(api, resource) for resource in RESOURCES],
-        middleware=_middleware(keys, settings, stopping),
+        middleware=_middleware(
+            settings, keys or KeyRing(settings.api_keys), counters or Counters(), stopping
+        ),
         exception_handlers={
             Dedup2DError: on_library_error,
             HttpError: on_http_error,
@@ -68,17 +78,27 @@ def create_app(
     return app
 
 
-def _middleware(keys: Keys, settings: Settings, stopping: Stopping) -> list[Middleware]:
-    guard = [] if keys else [Middleware(LoopbackGuard, allowed_hosts=settings.allowed_hosts)]
-    authentication = Middleware(Authentication, keys=keys, default_tenant=settings.tenant, prefix="/api/")
-    return [Middleware(RequestContext, stopping=stopping), *guard, authentication]
+def _middleware(
+    settings: Settings, keys: KeyRing, counters: Counters, stopping: Stopping
+) -> list[Middleware]:
+    wrong_keys = WrongKeys(
+        counters, per_minute=settings.max_wrong_keys_per_minute, trusted=settings.trusted_proxies
+    )
+    return [
+        Middleware(RequestContext, stopping=stopping),
+        Middleware(LoopbackGuard, keys=keys, allowed_hosts=settings.allowed_hosts),
+        Middleware(
+            Authentication, keys=keys, default_tenant=settings.tenant, prefix="/api/", wrong_keys=wrong_keys
+        ),
+        Middleware(RequestLimit, counters=counters, per_second=settings.requests_per_second),
+    ]
 
 
 def from_environment() -> Starlette:
     """
     Return the app with a service of its own, for any ASGI server that runs lifespans.
 
-    The server must listen on loopback unless `DEDUP2D_API_KEYS` is set; `dedup2d serve` sees to it.
+    The server must listen on loopback unless there are keys; `dedup2d serve` sees to it.
 
     Raises:
         ConfigurationError: a setting is not allowed.
@@ -87,10 +107,11 @@ def from_environment() -> Starlette:
     settings = Settings.from_environment()
     metrics = PrometheusMetrics()
     service = Dedup2D.from_settings(settings, observer=metrics)
+    keys, counters = build_key_ring(settings), build_counters(settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with service:
+        async with keys, counters, service:
             yield
 
-    return create_app(service, settings, metrics=metrics, lifespan=lifespan)
+    return create_app(service, settings, keys=keys, counters=counters, metrics=metrics, lifespan=lifespan)

@@ -6,103 +6,101 @@ Both decide on the headers alone, before any byte of the body is read.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
-import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dedup2d.errors import ConfigurationError, shown
+from dedup2d.errors import ConfigurationError, StoreUnavailableError, shown
 from dedup2d.keys import Principal
-from dedup2d_http.problems import HttpError, problem_response
+from dedup2d.keys.ring import KeyRing
+from dedup2d_http.limiting import WrongKeys
+from dedup2d_http.problems import HttpError, on_library_error, problem_response
 
-__all__ = ["Authentication", "Keys", "LoopbackGuard", "check_exposure", "is_loopback"]
+__all__ = ["Authentication", "LoopbackGuard", "check_exposure", "is_loopback"]
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]*)(:[0-9]{1,5})?")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="dedup2d"'}
-
-
-class Keys:
-    """
-    API keys and the tenants they belong to.
-
-    Kept as hashes under a secret of this process: a dump of memory or a log shows no key, and the time
-    that a look-up takes says nothing about how much of a key was right.
-    """
-
-    def __init__(self, tenants: Mapping[str, str]) -> None:
-        self._secret = secrets.token_bytes(32)
-        self._principals = [(self._hash(key.encode()), Principal(tenant)) for key, tenant in tenants.items()]
-
-    def __bool__(self) -> bool:
-        return bool(self._principals)
-
-    def find(self, key: bytes) -> Principal | None:
-        digest = self._hash(key)
-        found = None
-        for known, principal in self._principals:
-            if hmac.compare_digest(known, digest):
-                found = principal
-        return found
-
-    def _hash(self, key: bytes) -> bytes:
-        return hmac.new(self._secret, key, hashlib.sha256).digest()
 
 
 class Authentication:
     """
     ASGI middleware: what lies under *prefix* needs a key, and runs as the key's tenant.
 
-    Without any keys every request runs as *default_tenant*; `LoopbackGuard` must then stand before it.
+    While there are no keys every request runs as *default_tenant*; `LoopbackGuard` must stand before it.
+
+    Args:
+        app: the app.
+        keys: knows them.
+        default_tenant: for whom is asked where no key is needed.
+        prefix: of the paths that need a key.
+        wrong_keys: counts those that are none; None does not.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, default_tenant: str, prefix: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: KeyRing,
+        default_tenant: str,
+        prefix: str,
+        wrong_keys: WrongKeys | None = None,
+    ) -> None:
         self._app = app
         self._keys = keys
         self._nobody = Principal(default_tenant)
         self._prefix = prefix
+        self._wrong_keys = wrong_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(self._prefix):
             try:
-                principal = self._principal(Headers(scope=scope))
+                principal = await self._principal(scope, Headers(scope=scope))
             except HttpError as error:
                 response = problem_response(scope, error.code, error.detail, error.headers)
+                await response(scope, receive, send)
+                return
+            except StoreUnavailableError as error:
+                response = await on_library_error(Request(scope), error)
                 await response(scope, receive, send)
                 return
             scope["state"]["principal"] = principal
         await self._app(scope, receive, send)
 
-    def _principal(self, headers: Headers) -> Principal:
-        if not self._keys:
+    async def _principal(self, scope: Scope, headers: Headers) -> Principal:
+        if not await self._keys.needed():
             return self._nobody
         given = set(_given_keys(headers))
         if not given:
             raise HttpError(
                 "UNAUTHORIZED", "send the API key as X-API-Key or Authorization: Bearer", _CHALLENGE
             )
-        principal = self._keys.find(given.pop())
-        if principal is None or given:
+        key = given.pop()
+        if self._wrong_keys and not self._keys.met(key):
+            await self._wrong_keys.check(scope)
+        principal = None if given else await self._keys.find(key)
+        if principal is None:
+            if self._wrong_keys:
+                await self._wrong_keys.count(scope)
             raise HttpError("UNAUTHORIZED", "this API key is not valid", _CHALLENGE)
         return principal
 
 
-def _given_keys(headers: Headers) -> list[bytes]:
-    keys = [key.strip().encode("latin-1") for key in headers.getlist("x-api-key")]
+def _given_keys(headers: Headers) -> list[str]:
+    keys = [key.strip() for key in headers.getlist("x-api-key")]
     for value in headers.getlist("authorization"):
         scheme, _, key = value.partition(" ")
         if scheme.lower() == "bearer":
-            keys.append(key.strip().encode("latin-1"))
+            keys.append(key.strip())
     return keys
 
 
 class LoopbackGuard:
     """
-    ASGI middleware for a service without keys: refuses what a web page could send.
+    ASGI middleware for a service without keys: refuses what a web page could send, until there is a key.
 
     A page of any site can make its visitor's browser call loopback. It shows in the `Host` (a name of the
     attacker's that was rebound to 127.0.0.1) or in the `Origin`; a local program sends neither. Callers from
@@ -113,15 +111,17 @@ class LoopbackGuard:
         self,
         app: ASGIApp,
         *,
+        keys: KeyRing,
         allowed_hosts: Collection[str] = (),
         keys_setting: str = "DEDUP2D_API_KEYS",
     ) -> None:
         self._app = app
+        self._keys = keys
         self._keys_setting = keys_setting
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and not await self._keyed():
             try:
                 self._check_caller(scope)
                 self._check(Headers(scope=scope))
@@ -130,6 +130,12 @@ class LoopbackGuard:
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    async def _keyed(self) -> bool:
+        try:
+            return await self._keys.needed()
+        except StoreUnavailableError:
+            return False
 
     def _check(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
@@ -178,8 +184,8 @@ def is_loopback(host: str) -> bool:
 
 def check_exposure(
     host: str,
-    keys: Collection[str],
     *,
+    keyed: bool,
     host_setting: str = "DEDUP2D_HOST",
     keys_setting: str = "DEDUP2D_API_KEYS",
 ) -> None:
@@ -187,9 +193,9 @@ def check_exposure(
     Make sure that a service without keys is not reachable from other machines.
 
     Raises:
-        ConfigurationError: *host* is not loopback and there are no *keys*.
+        ConfigurationError: *host* is not loopback, and it is not *keyed*.
     """
-    if not keys and not is_loopback(host.lower()):
+    if not keyed and not is_loopback(host.lower()):
         raise ConfigurationError(
             host_setting,
             host,

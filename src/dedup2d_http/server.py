@@ -26,12 +26,14 @@ from granian.server.embed import Server
 from starlette.types import ASGIApp
 
 from dedup2d.errors import InternalError
+from dedup2d.keys.build import build_key_ring
 from dedup2d.metrics import PrometheusMetrics
 from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
 from dedup2d_http.app import create_app
 from dedup2d_http.auth import check_exposure
 from dedup2d_http.connections import BACKLOG, connection_limit, free_address, listen
+from dedup2d_http.counters import build_counters
 from dedup2d_http.lingering import Lingering
 from dedup2d_http.sending import Sending
 from dedup2d_http.stopping import Stopping
@@ -93,12 +95,16 @@ async def serve(
         ConfigurationError: the address is taken, or open to other machines without keys.
         MissingExtraError: a back end's packages are not installed.
     """
-    check_exposure(settings.host, settings.api_keys)
-    address, port = free_address(settings.host, settings.port)
     metrics, stopping = PrometheusMetrics(), Stopping()
-    async with Dedup2D.from_settings(settings, observer=metrics) as service:
-        app = create_app(service, settings, metrics=metrics, stopping=stopping)
-        await serve_app(app, address, port, stopping, on_ready=on_ready, grace_seconds=grace_seconds)
+    unopened = Dedup2D.from_settings(settings, observer=metrics)
+    async with build_key_ring(settings) as keys, build_counters(settings) as counters:
+        check_exposure(settings.host, keyed=await keys.needed())
+        address, port = free_address(settings.host, settings.port)
+        async with unopened as service:
+            app = create_app(
+                service, settings, keys=keys, counters=counters, metrics=metrics, stopping=stopping
+            )
+            await serve_app(app, address, port, stopping, on_ready=on_ready, grace_seconds=grace_seconds)
 
 
 async def serve_app(

@@ -14,13 +14,15 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.types import Scope
 
 from dedup2d.errors import Dedup2DError, shown
 from dedup2d.keys import Principal
+from dedup2d.keys.ring import KeyRing
 from dedup2d.metrics import PrometheusMetrics
 from dedup2d.protocols import FileStore, VisionClient
 from dedup2d.tenants import TENANT_RULE, is_tenant_id
-from dedup2d_http.auth import Authentication, Keys, LoopbackGuard
+from dedup2d_http.auth import Authentication, LoopbackGuard
 from dedup2d_http.context import RequestContext
 from dedup2d_http.problems import HttpError, on_http_error, on_http_exception, on_library_error
 from dedup2d_http.routing import route
@@ -115,8 +117,8 @@ async def collect_leftovers(files: FileStore) -> None:
 class TenantAuthentication(Authentication):
     """ASGI middleware: demands the key, if there is one, and takes the tenant from the header."""
 
-    def _principal(self, headers: Headers) -> Principal:
-        principal = super()._principal(headers)
+    async def _principal(self, scope: Scope, headers: Headers) -> Principal:
+        principal = await super()._principal(scope, headers)
         tenants = headers.getlist(_TENANT_HEADER)
         if not tenants:
             return principal
@@ -129,12 +131,15 @@ class TenantAuthentication(Authentication):
 
 
 def _middleware(options: VisionServerOptions, stopping: Stopping) -> list[Middleware]:
-    keys = Keys({} if options.api_key is None else {options.api_key: options.tenant})
+    keys = KeyRing({} if options.api_key is None else {options.api_key: options.tenant})
     guard = Middleware(
-        LoopbackGuard, allowed_hosts=options.allowed_hosts, keys_setting="DEDUPCAD_VISION_API_KEY"
+        LoopbackGuard,
+        keys=keys,
+        allowed_hosts=options.allowed_hosts,
+        keys_setting="DEDUPCAD_VISION_API_KEY",
     )
     return [
         Middleware(RequestContext, stopping=stopping),
-        *([] if keys else [guard]),
+        guard,
         Middleware(TenantAuthentication, keys=keys, default_tenant=options.tenant, prefix="/api/"),
     ]

@@ -139,8 +139,8 @@ async def serve_vision(
 
 def _address(settings: Settings) -> tuple[str, int]:
     """Return the free address to listen on, which must not be open to others without a key."""
-    keys = () if settings.vision_api_key is None else (settings.vision_api_key,)
-    check_exposure(settings.vision_host, keys, host_setting=_HOST, keys_setting=_KEY)
+    keyed = settings.vision_api_key is not None
+    check_exposure(settings.vision_host, keyed=keyed, host_setting=_HOST, keys_setting=_KEY)
     return free_address(settings.vision_host, settings.vision_port, setting=f"{_HOST}:DEDUP2D_VISION_PORT")
 
 
