@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
+from dedup2d.callbacks.attempts import Sender
 from dedup2d.errors import (
+    CallbackUrlError,
     FileNotStoredError,
     InvalidParameterError,
     JobNotFoundError,
@@ -67,13 +69,22 @@ class Intake:
     observer: Observer
     clock: Callable[[], float]
     new_id: Callable[[], str]
+    callbacks: Sender | None = None
     _was_full: bool = field(default=False, init=False)
 
     async def submit(
-        self, tenant_id: str, data: Data, *, file_name: str, params: SearchParams, idempotency_key: str | None
+        self,
+        tenant_id: str,
+        data: Data,
+        *,
+        file_name: str,
+        params: SearchParams,
+        idempotency_key: str | None,
+        callback_url: str | None = None,
     ) -> Job:
         """Take in *data*; see `Dedup2D.submit`."""
         check_tenant_id(tenant_id)
+        callback_url = await self._callback(callback_url)
         if idempotency_key is None:
             await self._refuse_while_full()
         job_id, name = self.new_id(), clean_file_name(file_name)
@@ -84,7 +95,7 @@ class Intake:
             stored = await self.files.put(key, chunks)
         new = self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
         try:
-            job = await self._admit(new)
+            job = await self._admit(evolve(new, callback_url=callback_url))
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._discard(key, job_id)
@@ -114,6 +125,7 @@ class Intake:
         file_name: str,
         params: SearchParams,
         idempotency_key: str | None,
+        callback_url: str | None = None,
     ) -> Job:
         """Take in a file that a client has put into the store itself; see `Dedup2D.submit_stored`."""
         owner, _, job_id = file_key.partition("/")
@@ -121,6 +133,7 @@ class Intake:
             raise FileNotStoredError(file_key)
         if (known := await self._known(job_id)) is not None:
             return known
+        callback_url = await self._callback(callback_url)
         name = clean_file_name(file_name)
         formats: list[str] = []
         digest, size = hashlib.sha256(), 0
@@ -132,10 +145,21 @@ class Intake:
                 digest.update(chunk)
                 size += len(chunk)
         stored = StoredFile(key=file_key, size=size, created_at=self.clock(), sha256=digest.hexdigest())
-        job = await self._admit(
-            self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
-        )
+        new = self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
+        job = await self._admit(evolve(new, callback_url=callback_url))
         return await self._announced(job)
+
+    async def _callback(self, url: str | None) -> str | None:
+        """Return the callback URL as it will be called."""
+        if url is None:
+            return None
+        if self.callbacks is None:
+            raise CallbackUrlError("unsupported", "this service sends no callbacks", "none, and poll the job")
+        try:
+            return await self.callbacks.check(url)
+        except CallbackUrlError as error:
+            self.observer.callback_blocked(str(error.reason))
+            raise
 
     async def _known(self, job_id: str) -> Job | None:
         try:

@@ -17,6 +17,7 @@ import anyio
 from attrs import define, field
 
 from dedup2d.alarms import Alarms
+from dedup2d.callbacks.delivery import Deliverer
 from dedup2d.draining import Draining
 from dedup2d.errors import (
     Dedup2DError,
@@ -95,6 +96,7 @@ class Runner:
     observer: Observer
     clock: Callable[[], float]
     new_id: Callable[[], str]
+    deliverer: Deliverer | None = None
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     jitter: Callable[[], float] = random.random
     _beats: dict[str, anyio.Event] = field(factory=dict, init=False)
@@ -115,8 +117,10 @@ class Runner:
         )
 
     async def run(self) -> None:
-        """Run jobs and sweep, until cancelled."""
+        """Run jobs, sweep and send callbacks, until cancelled."""
         async with anyio.create_task_group() as tasks:
+            if self.deliverer is not None:
+                tasks.start_soon(self.deliverer.run)
             tasks.start_soon(self.upkeep.run)
             tasks.start_soon(self._alarms.run)
             if self.options.concurrency:
@@ -126,16 +130,23 @@ class Runner:
 
     async def drain(self) -> None:
         """
-        Take no more jobs, and return when those that run here have ended.
+        Take no more jobs, and return when those that run here, and callbacks on their way, have ended.
 
         Cancelling it gives them back at once. Not to be undone; leave the service afterwards.
         """
         await self._draining.drain()
+        if self.deliverer is not None:
+            await self.deliverer.drain()
 
     def hurry(self, job_id: str) -> None:
         """Make the job's next heartbeat happen now, if it runs here, so that a cancel is seen."""
         if beat := self._beats.get(job_id):
             beat.set()
+
+    def hurry_callbacks(self) -> None:
+        """Look now for callbacks that are due, if they are sent here."""
+        if self.deliverer is not None:
+            self.deliverer.poke()
 
     async def wake(self, job_id: str) -> None:
         """Run *job_id* if it can be claimed, then every other job that waits."""
@@ -393,5 +404,6 @@ class Runner:
             pause = min(2.0, pause * 2)
 
     async def after_final(self, job: Job) -> None:
-        """Tell the observer that the job is final, and delete its file if that is wanted."""
+        """Let the job's callback be sent, tell the observer, and delete its file if that is wanted."""
+        self.hurry_callbacks()
         await self.upkeep.after_final(job)
