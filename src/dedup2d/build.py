@@ -20,7 +20,6 @@ from dedup2d.types import Lane
 
 if TYPE_CHECKING:
     from dedup2d.callbacks.attempts import Sender
-    from dedup2d.callbacks.attempts import Sender
     from dedup2d.engine.embedding import Model
     from dedup2d.readers import ReadLimits
     from dedup2d.redis_connection import RedisOptions
