@@ -1,0 +1,121 @@
+"""
+Clients that hold their connections, and honest ones that send much, in a process of their own.
+
+`python -m tests.slow_clients hold PORT COUNT PATH` opens COUNT connections of each kind and keeps them, opening
+again what is closed, until its input ends. `python -m tests.slow_clients upload PORT COUNT BYTES` sends COUNT
+drawings at once as searches and prints the status of each answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.drawings import small_png
+
+API = "/api/v1/dedup/2d"
+KIND = "Content-Type: multipart/form-data; boundary=B"
+HEAD = b'--B\r\nContent-Disposition: form-data; name="file"; filename="large.png"\r\n\r\n'
+END = b"\r\n--B--\r\n"
+PIPELINED = 200
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def post(length: int, path: str = "search?async=true") -> bytes:
+    return f"POST {API}/{path} HTTP/1.1\r\nHost: localhost\r\n{KIND}\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+async def drip(streams: Streams, first: bytes) -> None:
+    """Send *first*, and then a byte a second."""
+    _, writer = streams
+    writer.write(first)
+    while True:
+        await writer.drain()
+        await asyncio.sleep(1)
+        writer.write(b"a")
+
+
+async def slow_header(streams: Streams, _: str) -> None:
+    await drip(streams, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+
+
+async def slow_body(streams: Streams, _: str) -> None:
+    await drip(streams, post(50_000_000) + HEAD + small_png()[:64])
+
+
+async def idle(streams: Streams, _: str) -> None:
+    reader, writer = streams
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    while await reader.read(4096):
+        pass
+
+
+async def slow_reader(streams: Streams, path: str) -> None:
+    """Ask for much and take a byte a second."""
+    reader, writer = streams
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * PIPELINED)
+    while await reader.read(1):
+        await asyncio.sleep(1)
+
+
+KINDS: tuple[Callable[[Streams, str], Awaitable[None]], ...] = (slow_header, slow_body, idle, slow_reader)
+
+
+async def keep(port: int, kind: Callable[[Streams, str], Awaitable[None]], path: str) -> None:
+    """Be a client of *kind* for ever: what the service closes is opened again."""
+    while True:
+        taking = socket.socket()
+        taking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        taking.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(taking, ("127.0.0.1", port))
+            await kind(await asyncio.open_connection(sock=taking, limit=1024), path)
+        except OSError:
+            await asyncio.sleep(0.5)
+        finally:
+            taking.close()
+
+
+async def hold(port: int, count: int, path: str) -> None:
+    clients = [asyncio.create_task(keep(port, kind, path)) for _ in range(count) for kind in KINDS]
+    await asyncio.sleep(1)
+    print("holding", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    for client in clients:
+        client.cancel()
+
+
+def upload(port: int, count: int, size: int) -> None:
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(HEAD + small_png())
+        body.truncate(len(HEAD) + size)
+        body.seek(0, os.SEEK_END)
+        body.write(END)
+        body.flush()
+        length = body.tell()
+
+        def send(_: int) -> str:
+            with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
+                connection.sendall(post(length))
+                with Path(body.name).open("rb") as file:
+                    connection.sendfile(file)
+                return connection.recv(65536).partition(b"\r\n")[0].decode()
+
+        with ThreadPoolExecutor(count) as threads:
+            for status in threads.map(send, range(count)):
+                print(status, flush=True)
+
+
+if __name__ == "__main__":
+    what, port, count, more = sys.argv[1:]
+    if what == "hold":
+        asyncio.run(hold(int(port), int(count), more))
+    else:
+        upload(int(port), int(count), int(more))
