@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,6 +15,7 @@ from starlette.types import Scope as Connection
 from dedup2d.keys import Principal, Scope
 from dedup2d_http.problems import HttpError
 from dedup2d_http.stopping import Stopping
+from dedup2d_http.streams import Streams
 from dedup2d_http.uploads import UploadLimits
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Api:
     limits: UploadLimits
     stopping: Stopping
     metrics: PrometheusMetrics | None
+    streams: Streams = field(factory=Streams)
 
 
 Handler = Callable[[A, Request], Awaitable[Response]]

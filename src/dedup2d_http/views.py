@@ -27,6 +27,7 @@ __all__ = [
     "StatusView",
     "SubmittedView",
     "job_page_view",
+    "job_summary",
     "job_view",
     "json_response",
     "tagged_response",
@@ -145,19 +146,20 @@ class PresetsView:
 
 def job_view(job: Job) -> dict[str, Any]:
     """Return what is shown of a job, with its result."""
-    return {**_summary(job), "result": job.result}
+    return {**job_summary(job), "result": job.result}
 
 
 def job_page_view(page: JobPage) -> dict[str, Any]:
     """Return what is shown of a page of jobs: none has its result."""
     return {
-        "jobs": [_summary(job) for job in page.jobs],
+        "jobs": [job_summary(job) for job in page.jobs],
         "total": page.total,
         "next_page_token": page.next_page_token,
     }
 
 
-def _summary(job: Job) -> dict[str, Any]:
+def job_summary(job: Job) -> dict[str, Any]:
+    """Return what is shown of a job, without its result."""
     return {name: getattr(job, name) for name in _JOB_FIELDS}
 
 
