@@ -1,9 +1,9 @@
 """
 Clients that hold their connections, and honest ones that send much, in a process of their own.
 
-`python -m tests.slow_clients hold PORT COUNT PATH` opens COUNT connections of each kind and keeps them, opening
-again what is closed, until its input ends. `python -m tests.slow_clients upload PORT COUNT BYTES` sends COUNT
-drawings at once as searches and prints the status of each answer.
+`python -m tests.slow_clients hold PORT COUNT PATH` opens COUNT connections of each kind and keeps them,
+opening again what is closed, until its input ends. `python -m tests.slow_clients upload PORT COUNT BYTES`
+sends COUNT drawings at once as searches and prints the status of each answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def post(length: int, path: str = "search?async=true") -> bytes:
-    return f"POST {API}/{path} HTTP/1.1\r\nHost: localhost\r\n{KIND}\r\nContent-Length: {length}\r\n\r\n".encode()
+    lines = (f"POST {API}/{path} HTTP/1.1", "Host: localhost", KIND, f"Content-Length: {length}", "", "")
+    return "\r\n".join(lines).encode()
 
 
 async def drip(streams: Streams, first: bytes) -> None:
@@ -61,7 +62,7 @@ async def slow_reader(streams: Streams, path: str) -> None:
     """Ask for much and take a byte a second."""
     reader, writer = streams
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * PIPELINED)
-    while await reader.read(1):
+    while await reader.read(1):  # noqa: ASYNC110 - it is slow on purpose
         await asyncio.sleep(1)
 
 
@@ -86,7 +87,7 @@ async def keep(port: int, kind: Callable[[Streams, str], Awaitable[None]], path:
 async def hold(port: int, count: int, path: str) -> None:
     clients = [asyncio.create_task(keep(port, kind, path)) for _ in range(count) for kind in KINDS]
     await asyncio.sleep(1)
-    print("holding", flush=True)
+    print("holding", flush=True)  # noqa: T201 - the test reads it
     await asyncio.to_thread(sys.stdin.read)
     for client in clients:
         client.cancel()
@@ -110,7 +111,7 @@ def upload(port: int, count: int, size: int) -> None:
 
         with ThreadPoolExecutor(count) as threads:
             for status in threads.map(send, range(count)):
-                print(status, flush=True)
+                print(status, flush=True)  # noqa: T201 - the test reads it
 
 
 if __name__ == "__main__":
