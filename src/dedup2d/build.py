@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anyio.from_thread import start_blocking_portal
+from attrs import evolve
 
 from dedup2d.directories import check_writable
 from dedup2d.errors import ConfigurationError, MissingExtraError
@@ -212,6 +213,7 @@ def build_embedded(
         directory or settings.data_dir / "index",
         limits=limits,
         processes=processes or settings.engine_processes,
+        max_drawings=settings.max_drawings,
         model=_model(settings.ml_model, limits) if settings.ml_model else None,
     )
 
@@ -245,10 +247,16 @@ def service_options(
     settings: Settings, *, concurrency: int, lanes: frozenset[Lane] | None = None
 ) -> ServiceOptions:
     """Return the limits of the service."""
+    served = settings.vision_url is not None
     return ServiceOptions(
         max_jobs=settings.max_jobs,
         max_jobs_per_tenant=settings.max_jobs_per_tenant,
         max_upload_bytes=settings.max_upload_bytes,
+        max_drawings_per_tenant=settings.max_drawings_per_tenant if served else 0,
+        tenant_limits={
+            tenant: limits if served else evolve(limits, max_drawings=None)
+            for tenant, limits in settings.tenant_limits.items()
+        },
         cad_lane=settings.render_queue_name is not None,
         offer_uploads=settings.s3_presigned_uploads,
         run=RunnerOptions(

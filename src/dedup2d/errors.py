@@ -22,6 +22,7 @@ __all__ = [
     "FileTooLargeError",
     "IdempotencyConflictError",
     "ImageTooLargeError",
+    "IndexFullError",
     "IndexVersionError",
     "InternalError",
     "InvalidParameterError",
@@ -209,6 +210,20 @@ class DrawingNotFoundError(Dedup2DError, LookupError):
         super().__init__(f"drawing {shown(drawing_id)} is not in the index: list the index to see what is")
 
 
+class IndexFullError(Dedup2DError, RuntimeError):
+    """The tenant's index has as many drawings as it may."""
+
+    code = "INDEX_FULL"
+
+    def __init__(self, limit: int, new: int = 1) -> None:
+        self.limit = limit
+        what = "one more" if new == 1 else f"{new:,} more"
+        super().__init__(
+            f"the index may have {limit:,} drawings and has no room for {what}: remove some,"
+            " or raise DEDUP2D_MAX_DRAWINGS_PER_TENANT or what DEDUP2D_TENANT_LIMITS says of this tenant"
+        )
+
+
 class IndexVersionError(Dedup2DError, RuntimeError):
     """The index on disk was written by a newer version."""
 
@@ -261,10 +276,11 @@ class JobQueueFullError(Dedup2DError, RuntimeError):
     def __init__(self, limit: int, retry_after: float = 5.0, *, per_tenant: bool = False) -> None:
         self.limit = limit
         self.retry_after = retry_after
-        whose = "of this tenant " if per_tenant else ""
+        self.per_tenant = per_tenant
+        whose, setting = ("of this tenant ", "_PER_TENANT") if per_tenant else ("", "")
         super().__init__(
             f"all {limit} places {whose}for waiting and running jobs are taken:"
-            f" try again in {retry_after:.0f} s or raise DEDUP2D_ASYNC_MAX_JOBS"
+            f" try again in {retry_after:.0f} s or raise DEDUP2D_ASYNC_MAX_JOBS{setting}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 from attrs import define, evolve, field, frozen
@@ -22,12 +22,14 @@ from dedup2d.errors import (
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, PresignedFiles, Queue
 from dedup2d.runner_options import RunnerOptions
-from dedup2d.tenants import check_tenant_id
+from dedup2d.tenants import TenantLimits, check_tenant_id
 from dedup2d.tracing import current_request_id, current_traceparent
 from dedup2d.types import Job, Lane, SearchParams, StoredFile, UploadOffer
 from dedup2d.uploads import Data, checked, clean_file_name
 
 __all__ = ["Intake", "ServiceOptions"]
+
+_AS_ALL = TenantLimits()
 
 log = logging.getLogger("dedup2d.service")
 
@@ -45,6 +47,9 @@ class ServiceOptions:
         max_jobs: jobs that may wait and run at once, over all tenants.
         max_jobs_per_tenant: the same for one tenant.
         max_upload_bytes: largest file taken in.
+        max_drawings_per_tenant: drawings in the index of one tenant, 0 for any number; looked at before each
+            `add`, for a vision server that knows no limit. The embedded engine has its own.
+        tenant_limits: what is other for some tenants.
         cad_lane: let DXF and DWG wait for workers of their own.
         offer_uploads: let clients put files into the file store themselves, where it can that.
         run: how jobs are run.
@@ -53,9 +58,26 @@ class ServiceOptions:
     max_jobs: int = 200
     max_jobs_per_tenant: int = 1_000_000
     max_upload_bytes: int = 100 * 1024 * 1024
+    max_drawings_per_tenant: int = 0
+    tenant_limits: Mapping[str, TenantLimits] = field(factory=dict)
     cad_lane: bool = False
     offer_uploads: bool = False
     run: RunnerOptions = field(factory=RunnerOptions)
+
+    def jobs_of(self, tenant_id: str) -> int:
+        """Return how many jobs of the tenant may wait and run at once."""
+        own = self.tenant_limits.get(tenant_id, _AS_ALL).max_jobs
+        return self.max_jobs_per_tenant if own is None else own
+
+    def upload_bytes_of(self, tenant_id: str) -> int:
+        """Return how large a file of the tenant may be."""
+        own = self.tenant_limits.get(tenant_id, _AS_ALL).max_upload_bytes
+        return self.max_upload_bytes if own is None else own
+
+    def drawings_of(self, tenant_id: str) -> int:
+        """Return how many drawings the tenant's index may have; 0 for any number."""
+        own = self.tenant_limits.get(tenant_id, _AS_ALL).max_drawings
+        return self.max_drawings_per_tenant if own is None else own
 
 
 @define(kw_only=True, eq=False)
@@ -90,7 +112,8 @@ class Intake:
         job_id, name = self.new_id(), clean_file_name(file_name)
         key = f"{tenant_id}/{job_id}"
         formats: list[str] = []
-        chunks = checked(data, name, max_bytes=self.options.max_upload_bytes, told=formats.append)
+        most = self.options.upload_bytes_of(tenant_id)
+        chunks = checked(data, name, max_bytes=most, told=formats.append)
         with self.observer.timed("files", "put"):
             stored = await self.files.put(key, chunks)
         new = self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
@@ -110,8 +133,9 @@ class Intake:
         check_tenant_id(tenant_id)
         if not (self.options.offer_uploads and isinstance(self.files, PresignedFiles)):
             raise InvalidParameterError("size", size, "the file itself: this service offers no uploads")
-        if not 1 <= size <= self.options.max_upload_bytes:
-            raise InvalidParameterError("size", size, f"1 to {self.options.max_upload_bytes} bytes")
+        most = self.options.upload_bytes_of(tenant_id)
+        if not 1 <= size <= most:
+            raise InvalidParameterError("size", size, f"1 to {most} bytes")
         await self._refuse_while_full()
         key = f"{tenant_id}/{self.new_id()}"
         upload = await self.files.presign(key, size=size, expires_seconds=_OFFER_SECONDS)
@@ -137,9 +161,8 @@ class Intake:
         name = clean_file_name(file_name)
         formats: list[str] = []
         digest, size = hashlib.sha256(), 0
-        chunks = checked(
-            self.files.open(file_key), name, max_bytes=self.options.max_upload_bytes, told=formats.append
-        )
+        most = self.options.upload_bytes_of(tenant_id)
+        chunks = checked(self.files.open(file_key), name, max_bytes=most, told=formats.append)
         with self.observer.timed("files", "open"):
             async for chunk in chunks:
                 digest.update(chunk)
@@ -206,10 +229,12 @@ class Intake:
     async def _admit(self, job: Job) -> Job:
         try:
             return await self.jobs.admit(
-                job, max_jobs=self.options.max_jobs, max_jobs_per_tenant=self.options.max_jobs_per_tenant
+                job,
+                max_jobs=self.options.max_jobs,
+                max_jobs_per_tenant=self.options.jobs_of(job.tenant_id),
             )
         except JobQueueFullError as error:
-            self._was_full = error.limit == self.options.max_jobs
+            self._was_full = not error.per_tenant
             self.observer.job_refused()
             raise
 

@@ -19,6 +19,7 @@ from attrs import define, field
 from dedup2d.callbacks.attempts import Sender
 from dedup2d.callbacks.delivery import Deliverer
 from dedup2d.errors import (
+    IndexFullError,
     JobQueueFullError,
 )
 from dedup2d.intake import Intake, ServiceOptions
@@ -376,8 +377,12 @@ class Dedup2D:
 
         *source* says where the file lies; what came from there before is replaced.
 
-        Raises: as `search`.
+        Raises:
+            IndexFullError: the index has no room for all of them.
+        and those of `search`.
         """
+        if source is None:
+            await self._refuse_if_full(check_tenant_id(tenant_id))
         async with self._direct_drawing(tenant_id, data, file_name) as drawing:
             with self.observer.timed("vision", "add"):
                 return await self.vision.add(tenant_id, drawing, metadata=metadata, source=source)
@@ -438,6 +443,11 @@ class Dedup2D:
 
     # Inside
 
+    async def _refuse_if_full(self, tenant_id: str) -> None:
+        most = self.options.drawings_of(tenant_id)
+        if most and (await self.vision.drawings(tenant_id, limit=1)).total >= most:
+            raise IndexFullError(most)
+
     @asynccontextmanager
     async def _direct_drawing(self, tenant_id: str, data: Data, file_name: str) -> AsyncIterator[DrawingFile]:
         """Give *data* as a drawing for one call of the engine; a slow upload does not count as its time."""
@@ -448,7 +458,8 @@ class Dedup2D:
         self._direct += 1
         try:
             name = clean_file_name(file_name)
-            async with spooled(data, name, max_bytes=self.options.max_upload_bytes) as drawing:
+            most = self.options.upload_bytes_of(tenant_id)
+            async with spooled(data, name, max_bytes=most) as drawing:
                 with in_time(self.options.run.job_timeout_seconds):
                     yield drawing
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,6 +13,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from dedup2d.keys import Principal, Scope
+from dedup2d.tenants import TenantLimits
 from dedup2d_http.problems import HttpError
 from dedup2d_http.stopping import Stopping
 from dedup2d_http.streams import Streams
@@ -40,6 +41,11 @@ class Api:
     stopping: Stopping
     metrics: PrometheusMetrics | None
     streams: Streams = field(factory=Streams)
+
+    def limits_of(self, request: Request) -> UploadLimits:
+        """Return what an upload of the tenant of *request* may cost."""
+        own = self.settings.tenant_limits.get(tenant_of(request), TenantLimits()).max_upload_bytes
+        return self.limits if own is None else evolve(self.limits, max_file_bytes=own)
 
 
 Handler = Callable[[A, Request], Awaitable[Response]]

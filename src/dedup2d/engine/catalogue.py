@@ -30,7 +30,7 @@ from dedup2d.engine.records import (
     VectorRow,
 )
 from dedup2d.engine.stamps import Stamps
-from dedup2d.errors import DrawingNotFoundError, VisionUnavailableError
+from dedup2d.errors import DrawingNotFoundError, IndexFullError, VisionUnavailableError
 from dedup2d.paging import check_limit, make_token, read_token
 from dedup2d.types import Drawing, DrawingPage
 
@@ -71,15 +71,21 @@ class Catalogue:
         """Close the database."""
         self._database.close()
 
-    def add(self, file: FileRecord, sheets: Sequence[SheetRecord]) -> tuple[tuple[str, ...], bool]:
+    def add(
+        self, file: FileRecord, sheets: Sequence[SheetRecord], most: int = 0
+    ) -> tuple[tuple[str, ...], bool]:
         """
         Add all sheets of *file* in one transaction; give their ids and whether they are new.
 
         If the file is there with all its sheets, only its `mtime_ns` and, if any are given,
         its metadata change. What came from the same source or origin before is replaced.
 
+        *most* drawings may be there afterwards, any number if it is 0; processes that add at once count
+        each other's.
+
         Raises:
             InvalidParameterError: the metadata are larger than 64 KiB.
+            IndexFullError: there would be more than *most*; nothing is changed.
         """
         file, metadata = rows.storable(file)
         with self._database.writing() as connection:
@@ -88,6 +94,8 @@ class Catalogue:
                 rows.touch(connection, file, metadata)
                 return known, False
             rows.remove_replaced(connection, file)
+            if most and rows.total(connection) + len(sheets) > most:
+                raise IndexFullError(most, len(sheets))
             file_key = rows.insert_file(connection, file, metadata, len(sheets), self._clock())
             ids = tuple(rows.insert_sheet(connection, file, file_key, sheet) for sheet in sheets)
         return ids, True

@@ -30,6 +30,7 @@ from dedup2d.engine.records import FileRecord, KnownFile, SheetRecord, StoredShe
 from dedup2d.errors import (
     Dedup2DError,
     DrawingNotFoundError,
+    IndexFullError,
     InternalError,
     InvalidParameterError,
     UnreadableDrawingError,
@@ -86,6 +87,7 @@ class EmbeddedVision:
             each; the one used last stays, however large.
         busy_seconds: how long to wait for another process that writes to the same index.
         model: what searches with `enable_ml` ask for further candidates; see `open_model`.
+        max_drawings: gives how many drawings the index of a tenant may have; 0 for any number.
     """
 
     def __init__(
@@ -99,8 +101,10 @@ class EmbeddedVision:
         held_drawings: int = 1_000_000,
         busy_seconds: float = 10.0,
         model: Model | None = None,
+        max_drawings: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self._directory = directory
+        self._max_drawings = max_drawings
         self._limits = limits or ReadLimits()
         self._indexes = Indexes(
             directory,
@@ -201,6 +205,7 @@ class EmbeddedVision:
 
         Raises:
             InvalidParameterError: the metadata are larger than 64 KiB.
+            IndexFullError: there is no room for all sheets.
         """
         started = time.perf_counter()
         record = FileRecord(
@@ -214,14 +219,16 @@ class EmbeddedVision:
         async with self._indexes.use(tenant_id, create=True) as index:
             assert index is not None
             ids = await anyio.to_thread.run_sync(index.catalogue.touch, record)
-            added, warnings = False, list[str]()
+            added, warnings, most = False, list[str](), self._max_drawings(tenant_id)
             if not ids:
+                if most and source is None and await _count(index) >= most:
+                    raise IndexFullError(most)  # rather than after reading the file
                 sheets = await self._read(file)
                 warnings = read_warnings(sheets)
                 if self._learned:
                     sheets, unlearned = await self._learned.taught(sheets)
                     warnings += unlearned
-                ids, added = await anyio.to_thread.run_sync(index.catalogue.add, record, sheets)
+                ids, added = await anyio.to_thread.run_sync(index.catalogue.add, record, sheets, most)
         return AddResult(
             drawing_id=ids[0],
             file_hash=file.sha256,
@@ -403,6 +410,10 @@ async def _local(file: DrawingFile) -> AsyncIterator[Path]:
             async for chunk in file.open():
                 await copy.write(chunk)
         yield path
+
+
+async def _count(index: Index) -> int:
+    return (await anyio.to_thread.run_sync(index.catalogue.counts)).drawings
 
 
 def _stored(catalogue: Catalogue, drawing_id: str) -> StoredSheet:

@@ -17,6 +17,7 @@ from dedup2d.errors import (
     EmptyFileError,
     FileTooLargeError,
     ImageTooLargeError,
+    IndexFullError,
     InvalidParameterError,
     JobTimeoutError,
     MissingExtraError,
@@ -57,11 +58,16 @@ def _too_large(detail: str) -> Dedup2DError:
     return FileTooLargeError.saying(detail, limit=0)
 
 
+def _index_full(detail: str) -> Dedup2DError:
+    return IndexFullError.saying(detail, limit=0)
+
+
 _KINDS: Mapping[str, Callable[[str], Dedup2DError]] = {
     "DRAWING_NOT_FOUND": DrawingNotFoundError.saying,
     "EMPTY_FILE": EmptyFileError.saying,
     "FILE_TOO_LARGE": _too_large,
     "IMAGE_TOO_LARGE": _too_many_pixels,
+    "INDEX_FULL": _index_full,
     "INVALID_PARAMETER": _parameter,
     "JOB_TIMEOUT": JobTimeoutError.saying,
     "UNREADABLE_DRAWING": _unreadable,

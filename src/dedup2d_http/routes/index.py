@@ -58,7 +58,7 @@ _METADATA_RULE = (
 )
 async def add(api: Api, request: Request) -> Response:
     query = read_query(request, _ADD_QUERY)
-    body = await upload(request, api.limits, fields=("metadata",))
+    body = await upload(request, api.limits_of(request), fields=("metadata",))
     # The metadata may stand behind the drawing, and both are needed at once.
     async with Spool.of(body) as spool:
         await spool.holds_all()

@@ -150,7 +150,7 @@ async def search(api: Api, request: Request) -> Response:
         return await _search_by_key(api, request, query, query.file_key)
     asked = query.run_async or preferences(request.headers).respond_async
     key = idempotency_key(request.headers)
-    body = await upload(request, api.limits)
+    body = await upload(request, api.limits_of(request))
     this = _Search(api, request, query.params, key, body)
     if asked:
         return await this.as_job(body)
