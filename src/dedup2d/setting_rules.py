@@ -4,6 +4,7 @@ How one setting is declared: its variable, default, what is allowed, and what it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ __all__ = [
     "directory",
     "file",
     "names",
+    "origins",
     "read_variables",
     "seconds",
     "setting",
@@ -38,6 +40,7 @@ Rule = tuple[Callable[[str], Any], str]
 """Turns the text of a variable into its value or raises ValueError; and what is allowed, in words."""
 
 MIB = 1024 * 1024
+_ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 @frozen
@@ -127,6 +130,16 @@ def names() -> Rule:
         return tuple(filter(None, (name.strip().lower() for name in text.split(","))))
 
     return convert, "host names, separated by commas"
+
+
+def origins() -> Rule:
+    def convert(text: str) -> tuple[str, ...]:
+        found = tuple(filter(None, (origin.strip().lower() for origin in text.split(","))))
+        if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in found):
+            raise ValueError
+        return found
+
+    return convert, "origins such as https://app.example.com, separated by commas, or *"
 
 
 def setting(name: str, default: Any, rule: Rule, help: str, *, secret: bool = False) -> Any:  # noqa: A002 - environ's word

@@ -21,6 +21,7 @@ from dedup2d.setting_rules import (
     directory,
     file,
     names,
+    origins,
     read_variables,
     seconds,
     setting,
@@ -79,6 +80,12 @@ class Settings(AccessSettings):
         (),
         names(),
         "Host names that the service answers to besides loopback's when it has no keys",
+    )
+    cors_origins: tuple[str, ...] = setting(
+        "DEDUP2D_CORS_ORIGINS",
+        (),
+        origins(),
+        "origins whose pages may call the API from a browser; *: all, where keys are set. Unset: none",
     )
     max_jobs: int = setting(
         "DEDUP2D_ASYNC_MAX_JOBS", 200, whole(1, 1_000_000), "jobs that may wait and run, over all tenants"

@@ -18,6 +18,7 @@ from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
 from dedup2d_http.auth import Authentication, LoopbackGuard
 from dedup2d_http.context import RequestContext
+from dedup2d_http.cors import CrossOrigin
 from dedup2d_http.counters import Counters, build_counters
 from dedup2d_http.limiting import RequestLimit, WrongKeys
 from dedup2d_http.problems import HttpError, on_http_error, on_http_exception, on_library_error
@@ -86,7 +87,13 @@ def _middleware(
     )
     return [
         Middleware(RequestContext, stopping=stopping),
-        Middleware(LoopbackGuard, keys=keys, allowed_hosts=settings.allowed_hosts),
+        *([Middleware(CrossOrigin, origins=settings.cors_origins)] if settings.cors_origins else []),
+        Middleware(
+            LoopbackGuard,
+            keys=keys,
+            allowed_hosts=settings.allowed_hosts,
+            allowed_origins=settings.cors_origins,
+        ),
         Middleware(
             Authentication, keys=keys, default_tenant=settings.tenant, prefix="/api/", wrong_keys=wrong_keys
         ),

@@ -113,9 +113,11 @@ class LoopbackGuard:
         *,
         keys: KeyRing,
         allowed_hosts: Collection[str] = (),
+        allowed_origins: Collection[str] = (),
         keys_setting: str = "DEDUP2D_API_KEYS",
     ) -> None:
         self._app = app
+        self._origins = frozenset(allowed_origins) - {"*"}  # a page that nobody named is a stranger
         self._keys = keys
         self._keys_setting = keys_setting
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
@@ -147,6 +149,8 @@ class LoopbackGuard:
                 f" set {self._keys_setting} or DEDUP2D_ALLOWED_HOSTS",
             )
         origin = headers.get("origin")
+        if origin in self._origins:
+            return
         foreign = origin is not None and origin.partition("://")[2].lower() != hosts[0].lower()
         if foreign or headers.get("sec-fetch-site") == "cross-site":
             raise HttpError(
