@@ -11,6 +11,7 @@ import httpx
 from attrs import evolve, frozen
 from starlette.applications import Starlette
 
+from dedup2d.callbacks.attempts import Sender
 from dedup2d.files.memory import MemoryFileStore
 from dedup2d.files.s3 import S3FileStore
 from dedup2d.jobs.memory import MemoryJobStore
@@ -116,6 +117,7 @@ async def bench(
     host: str = "127.0.0.1",
     keys: KeyRing | None = None,
     counters: Counters | None = None,
+    callbacks: Sender | None = None,
 ) -> AsyncIterator[Bench]:
     """Open the API on memory back ends, with a client that sends *key*; only limits that are given count."""
     settings = settings or Settings()
@@ -129,6 +131,7 @@ async def bench(
         queue=queue,
         vision=vision,
         observer=metrics,
+        callbacks=callbacks,
         options=ServiceOptions(
             max_jobs=settings.max_jobs,
             max_upload_bytes=settings.max_upload_bytes,

@@ -15,11 +15,11 @@ from urllib.parse import parse_qsl
 from attrs import evolve, field, frozen
 from starlette.requests import Request
 
+from dedup2d.callbacks.guard_url import MAX_URL_LENGTH
 from dedup2d.errors import InvalidParameterError, shown
 from dedup2d.presets import PRESETS
 from dedup2d.search_params import IGNORED_PLACES, MAX_IGNORED, ignored_of
 from dedup2d.types import MAX_RESULTS_LIMIT, Area, JobStatus, Mode, SearchParams
-from dedup2d_http.problems import HttpError
 
 __all__ = [
     "LISTING",
@@ -139,14 +139,10 @@ def only(allowed: str, why: str) -> Reader:
     return Reader(read, {"type": "string", "enum": [allowed]})
 
 
-def _no_callback(_name: str, _text: str) -> str:
-    raise HttpError(
-        "CALLBACK_URL_INVALID",
-        "this version sends no callbacks: leave callback_url out and poll poll_url, with Prefer: wait=60",
-    )
-
-
-no_callback = Reader(_no_callback, {"type": "string", "format": "callback-url"})
+# Whether it may be called is the service's to say, which knows what is allowed.
+callback_url = Reader(
+    lambda _, text: text, {"type": "string", "format": "callback-url", "maxLength": MAX_URL_LENGTH}
+)
 
 SEARCH_FIELDS: Mapping[str, Reader] = {
     "mode": one_of(*Mode).saying("how deep the search goes: hashes only, verify the best, verify many"),
@@ -165,7 +161,7 @@ SEARCH_FIELDS: Mapping[str, Reader] = {
 
 _STEERING: Mapping[str, Reader] = {
     "async": yes_no.saying("answer with a job"),
-    "callback_url": no_callback,
+    "callback_url": callback_url.saying("https URL that is posted the end of the job; makes a job of it"),
     "preset": one_of(*PRESETS).saying("sets mode and thresholds; a parameter of the request wins"),
     "file_key": text_of(200).saying(
         "search by a file that was put under the key of an offer; without a body"
@@ -211,6 +207,7 @@ class SearchQuery:
     run_async: bool
     file_key: str | None = None
     file_name: str | None = None
+    callback_url: str | None = None
 
 
 def search_query(request: Request) -> SearchQuery:
@@ -219,7 +216,6 @@ def search_query(request: Request) -> SearchQuery:
 
     Raises:
         InvalidParameterError: something in it is not allowed.
-        HttpError: it wants a callback.
     """
     given = read_query(request, SEARCH_QUERY)
     preset = PRESETS[given["preset"]].search_params() if "preset" in given else {}
@@ -231,6 +227,7 @@ def search_query(request: Request) -> SearchQuery:
         run_async=given.get("async", False),
         file_key=given.get("file_key"),
         file_name=given.get("file_name"),
+        callback_url=given.get("callback_url"),
     )
 
 

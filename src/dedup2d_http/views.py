@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dedup2d.presets import Preset
-from dedup2d.types import Job, JobPage, JobStatus
+from dedup2d.types import CallbackStatus, Job, JobPage, JobStatus
 from dedup2d_http.headers import etag_of, matches_etag
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "JobView",
     "OfferView",
     "PresetsView",
+    "RedeliverView",
     "RemovedView",
     "StatusView",
     "SubmittedView",
@@ -53,8 +54,15 @@ _JOB_FIELDS = (
     "error_code",
     "error",
     "request_id",
+    "callback_status",
+    "callback_attempts",
+    "callback_http_status",
+    "callback_next_attempt_at",
+    "callback_finished_at",
+    "callback_last_error",
+    "callback_message_id",
 )
-"""All but what only the worker may know (the lease) and where the server keeps the file."""
+"""All but the lease, which only the worker may know, the file's place, and callback URLs, which may be secret."""
 
 
 def _part_of(whole: type, name: str, fields: tuple[str, ...], text: str) -> type:
@@ -98,6 +106,16 @@ class CancelView:
     tenant_id: str
     canceled: bool
     status: JobStatus
+
+
+@frozen(kw_only=True)
+class RedeliverView:
+    """A callback that is sent again."""
+
+    job_id: str
+    tenant_id: str
+    callback_message_id: str | None
+    callback_status: CallbackStatus = CallbackStatus.PENDING
 
 
 @frozen(kw_only=True)

@@ -1,4 +1,4 @@
-"""Jobs: poll, list, cancel."""
+"""Jobs: poll, list, cancel, send their callbacks again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from dedup2d_http.views import (
     CancelView,
     JobPageView,
     JobView,
+    RedeliverView,
     job_page_view,
     job_view,
     json_response,
@@ -99,8 +100,30 @@ async def cancel(api: Api, request: Request) -> Response:
     )
 
 
+@operation(
+    "Send the callback of a final job again, now and under the same message id",
+    text=(
+        "Attempts begin anew where they have ended. A callback that waits for its next attempt is tried now, "
+        "one that is just being sent is left alone. Receivers know a repetition by its `webhook-id`."
+    ),
+    answers=[
+        Answer(202, RedeliverView, "it is on its way", headers={"Location": "where to see how it goes"})
+    ],
+    problems=["CALLBACK_CONFLICT", "JOB_NOT_FOUND"],
+)
+async def redeliver(api: Api, request: Request) -> Response:
+    no_query(request)
+    job = await api.service.redeliver(tenant_of(request), request.path_params["job_id"])
+    view = RedeliverView(
+        job_id=job.job_id, tenant_id=job.tenant_id, callback_message_id=job.callback_message_id
+    )
+    where = f"{request.scope.get('root_path', '')}{PREFIX}/jobs/{job.job_id}"
+    return json_response(view, 202, {"Location": where})
+
+
 RESOURCES = (
     Resource(f"{PREFIX}/jobs", {"GET": list_jobs}, Scope.SEARCH),
     Resource(f"{PREFIX}/jobs/{{job_id}}", {"GET": show}, Scope.SEARCH),
     Resource(f"{PREFIX}/jobs/{{job_id}}/cancel", {"POST": cancel}, Scope.SEARCH),
+    Resource(f"{PREFIX}/jobs/{{job_id}}/callback/redeliver", {"POST": redeliver}, Scope.SEARCH),
 )

@@ -39,6 +39,7 @@ class _Search:
     request: Request
     params: SearchParams
     idempotency_key: str | None
+    callback_url: str | None
     body: Upload
 
     async def now(self, data: AsyncIterable[bytes]) -> Response:
@@ -70,6 +71,7 @@ class _Search:
             file_name=self.body.file_name,
             params=self.params,
             idempotency_key=self.idempotency_key,
+            callback_url=self.callback_url,
         )
         return _taken_in(self.request, job, forced)
 
@@ -100,6 +102,7 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
         file_name=query.file_name or "drawing",
         params=query.params,
         idempotency_key=idempotency_key(request.headers),
+        callback_url=query.callback_url,
     )
     return _taken_in(request, job, None if query.run_async else "file_key")
 
@@ -151,9 +154,11 @@ async def search(api: Api, request: Request) -> Response:
     asked = query.run_async or preferences(request.headers).respond_async
     key = idempotency_key(request.headers)
     body = await upload(request, api.limits_of(request))
-    this = _Search(api, request, query.params, key, body)
+    this = _Search(api, request, query.params, key, query.callback_url, body)
     if asked:
         return await this.as_job(body)
+    if query.callback_url is not None:
+        return await this.as_job(body, "callback_url")
     if query.params.mode is Mode.PRECISE and api.settings.forced_async_on_mode_precise:
         return await this.as_job(body, "mode_precise")
     most = api.settings.forced_async_file_size_bytes
