@@ -37,6 +37,7 @@ class _Command:
     path: str
     arguments: str
     summary: str
+    has_commands: bool = False
 
 
 _COMMANDS = {
@@ -47,6 +48,9 @@ _COMMANDS = {
     "drawings": _Command("dedup2d.cli.drawings:drawings", "", "List the drawings in the index."),
     "remove": _Command("dedup2d.cli.drawings:remove", "ID...", "Remove drawings from the index."),
     "rebuild": _Command("dedup2d.cli.drawings:rebuild", "", "Make all fingerprints of the index anew."),
+    "keys": _Command(
+        "dedup2d.cli.keys:app", "", "Create, list and revoke keys of the service.", has_commands=True
+    ),
     "doctor": _Command("dedup2d.cli.doctor:doctor", "", "Check settings and servers; say what to do."),
     "samples": _Command("dedup2d.cli.samples:samples", "DIRECTORY", "Generate drawings to try things on."),
 }
@@ -89,11 +93,15 @@ def _app(called: str) -> App:
         group_commands=Group("Commands", sort_key=1),
     )
     for place, (name, command) in enumerate((*_COMMANDS.items(), *_adapters().items())):
+        # A summary stands for the help of a command that need not be loaded.
+        help_text = None if name == called else command.summary
+        if command.has_commands:
+            app.command(command.path, name=name, help=help_text, sort_key=place)
+            continue
         app.command(
             command.path,
             name=name,
-            # A summary stands for the help of a command that need not be loaded.
-            help=None if name == called else command.summary,
+            help=help_text,
             usage=f"Usage: dedup2d {name} [OPTIONS] {command.arguments}".rstrip(),
             help_format="markdown",
             help_epilogue="Exit codes: see `dedup2d --help`.",

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from dedup2d.errors import InvalidParameterError
 from dedup2d.keys import Scope
 from dedup2d.types import AddResult, Drawing, DrawingPage, RebuildResult
+from dedup2d_http.auditing import audited
 from dedup2d_http.contract import (
     DRAWING_PROBLEMS,
     UPLOAD_PROBLEMS,
@@ -26,6 +27,7 @@ from dedup2d_http.views import RemovedView, json_response, tagged_response
 __all__ = ["RESOURCES", "metadata_of"]
 
 _NO_COPY = "this version keeps no copies in S3"
+_AUDITED_IDS = 20
 _ADD_QUERY = {
     "user_name": text_of(200).saying("put into the metadata"),
     "upload_to_s3": only("false", _NO_COPY).saying(f"false: {_NO_COPY}"),
@@ -66,6 +68,14 @@ async def add(api: Api, request: Request) -> Response:
         if "user_name" in query:
             metadata["user_name"] = query["user_name"]
         added = await api.service.add(tenant_of(request), spool, file_name=body.file_name, metadata=metadata)
+    audited(
+        request,
+        "index.add",
+        drawing_ids=list(added.drawing_ids[:_AUDITED_IDS]),
+        drawings=len(added.drawing_ids),
+        file_hash=added.file_hash,
+        added=added.added,
+    )
     return json_response(added)
 
 
@@ -136,6 +146,7 @@ async def remove(api: Api, request: Request) -> Response:
     no_query(request)
     drawing_id = request.path_params["drawing_id"]
     await api.service.remove(tenant_of(request), drawing_id)
+    audited(request, "index.remove", drawing_id=drawing_id)
     return json_response(RemovedView(drawing_id=drawing_id))
 
 
@@ -146,7 +157,9 @@ async def remove(api: Api, request: Request) -> Response:
 )
 async def rebuild(api: Api, request: Request) -> Response:
     no_query(request)
-    return json_response(await api.service.rebuild(tenant_of(request)))
+    rebuilt = await api.service.rebuild(tenant_of(request))
+    audited(request, "index.rebuild", drawings=rebuilt.drawings)
+    return json_response(rebuilt)
 
 
 RESOURCES = (
