@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from ezdxf.addons.acadctb import new_ctb
 from ezdxf.addons.drawing.config import (
     BackgroundPolicy,
     ColorPolicy,
@@ -79,7 +80,7 @@ def _layouts(document: Drawing, source: Source) -> list[Layout]:
 def _sheet(document: Drawing, layout: Layout, number: int, source: Source, notes: list[str]) -> Sheet | None:
     size = _rough_size(document, layout)
     tape = Tape(size, source.name, source.limits)
-    context = RenderContext(document)
+    context = RenderContext(document, ctb=new_ctb())  # else it opens the file that the layout names
     context.set_current_layout(layout)
     warnings = record(layout, context, _configuration(size), tape)
     frame = frame_of(tape.layers, source.limits.raster_side)
