@@ -106,6 +106,27 @@ def test_public_hosts_are_allowed_in_one_spelling(url: str, called: str) -> None
     assert check_url(called, OPTIONS) == called
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://name:secret@public.example/", Refusal.USER_INFO),
+        ("http://[2606:2800::1%25eth0]/", Refusal.ZONE),
+        ("http://[::ffff:169.254.169.254]/", Refusal.METADATA),
+        ("http://metadata.google.internal/", Refusal.METADATA),
+        ("http://db.internal/", Refusal.INTERNAL_NAME),
+        ("http://2130706433/", Refusal.HOST),
+        ("http://public.example/#x", Refusal.SYNTAX),
+    ],
+)
+def test_the_reason_names_what_is_wrong(url: str, reason: Refusal) -> None:
+    """If this fails, metrics count an attack as a typing error, or the client is told something wrong."""
+    with pytest.raises(CallbackUrlError) as refused:
+        check_url(url, OPTIONS)
+
+    assert refused.value.reason == reason
+    assert "secret" not in str(refused.value)
+
+
 def test_http_is_refused_unless_allowed_and_ports_are_a_list() -> None:
     """If this fails, results travel unencrypted, or callbacks knock at any port of the world."""
     options = GuardOptions(ports=frozenset({443, 8443}))

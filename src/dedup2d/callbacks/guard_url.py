@@ -193,8 +193,7 @@ def _literal(host: str) -> Address | None:
     """Return the address that *host* is in its standard spelling, None if it is not one."""
     try:
         if host.startswith("[") or ":" in host:
-            address = IPv6Address(host.removeprefix("[").removesuffix("]"))
-            return None if address.scope_id is not None else address
+            return IPv6Address(host.removeprefix("[").removesuffix("]"))
         return IPv4Address(host) if _QUAD.fullmatch(host) else None
     except ValueError:
         return None
@@ -203,7 +202,7 @@ def _literal(host: str) -> Address | None:
 def _check_literal(address: Address, options: GuardOptions) -> None:
     refusal = options.refusal_of(address)
     if refusal is not None:
-        raise CallbackUrlError(refusal, f"the address {address} is not public", _HOST_RULE)
+        raise CallbackUrlError(refusal, f"the address {shown(str(address))} is not public", _HOST_RULE)
 
 
 def _name(host: str, options: GuardOptions) -> str:
