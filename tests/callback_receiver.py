@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -52,6 +52,8 @@ class Receiver:
     received: list[Received] = field(factory=list)
     behaviours: list[Behaviour] = field(factory=list)
     redirected: int = 0
+    open: Callable[[], Awaitable[None]] | None = None
+    close: Callable[[], Awaitable[None]] | None = None
 
     @property
     def url(self) -> str:
@@ -110,6 +112,31 @@ async def dropping(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+async def babbling(request: web.Request) -> web.StreamResponse:
+    """Answer with something that is not HTTP."""
+    assert request.transport is not None
+    request.transport.write(b"\x00\xff<script>secret\r\n" * 100)
+    request.transport.close()
+    return web.Response()
+
+
+async def _listen(receiver: Receiver, runner: web.AppRunner, tls: ssl.SSLContext | None) -> None:
+    """Let the receiver be there, and go and come back on the same port."""
+    sites: list[web.TCPSite] = []
+
+    async def up() -> None:
+        site = web.TCPSite(runner, "127.0.0.1", receiver.port, ssl_context=tls, reuse_address=True)
+        await site.start()
+        sites.append(site)
+        receiver.port = runner.addresses[0][1]
+
+    async def down() -> None:
+        await sites.pop().stop()
+
+    receiver.open, receiver.close = up, down
+    await up()
+
+
 @asynccontextmanager
 async def receiving(authority: trustme.CA | None = None) -> AsyncIterator[Receiver]:
     """Run a receiver, over TLS if it has an *authority* for its certificate."""
@@ -123,9 +150,7 @@ async def receiving(authority: trustme.CA | None = None) -> AsyncIterator[Receiv
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-        await site.start()
-        receiver.port = runner.addresses[0][1]
+        await _listen(receiver, runner, tls)
         receiver.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{receiver.port}"
         yield receiver
     finally:
@@ -135,7 +160,10 @@ async def receiving(authority: trustme.CA | None = None) -> AsyncIterator[Receiv
 def options_for(receiver: Receiver, **options: Any) -> CallbackOptions:
     """Return options by which the receiver on loopback may be called."""
     guard = GuardOptions(
-        allow_http=True, block_private_networks=False, ports=frozenset({receiver.port}), resolve_dns=False
+        allow_http=True,
+        block_private_networks=False,
+        ports=frozenset({receiver.port}),  # type: ignore[arg-type]
+        resolve_dns=False,
     )
     given: dict[str, Any] = {
         "guard": guard,
@@ -149,7 +177,3 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
-
-
-def names(number: int) -> Iterator[str]:
-    return (f"job-{each}" for each in range(number))

@@ -31,6 +31,8 @@ __all__ = [
     "JobTimeoutError",
     "LeaseLostError",
     "MissingExtraError",
+    "ServiceError",
+    "ServiceUnreachableError",
     "StoreUnavailableError",
     "StoreVersionError",
     "UnreadableDrawingError",
@@ -146,7 +148,7 @@ class IdempotencyConflictError(Dedup2DError, ValueError):
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"Idempotency-Key {shown(key)} was used before with another file or other parameters:"
+            f"Idempotency-Key {shown(key)} was used before with another file, parameters or callback:"
             " use a new key for a new request"
         )
 
@@ -371,6 +373,29 @@ class VisionUnsupportedError(Dedup2DError, RuntimeError):
             f"the vision server cannot {what}: let DEDUPCAD_VISION_URL point to `dedup2d vision serve`,"
             " or unset it for the embedded engine"
         )
+
+
+class ServiceError(Dedup2DError, RuntimeError):
+    """
+    A dedup2d service answered with an error that has no class of its own here.
+
+    `problem_code` is the code of its problem (as `UNAUTHORIZED`), empty if it sent none, and `status` that
+    of HTTP.
+    """
+
+    def __init__(self, message: str, *, problem_code: str = "", status: int = 0) -> None:
+        self.problem_code = problem_code
+        self.status = status
+        super().__init__(message)
+
+
+class ServiceUnreachableError(Dedup2DError, ConnectionError):
+    """A dedup2d service did not answer; whether it did what was asked for is not known."""
+
+    transient = True
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(f"the service at {shown(host)} did not answer ({reason}): is it running there?")
 
 
 class StoreUnavailableError(Dedup2DError, ConnectionError):

@@ -62,7 +62,7 @@ _JOB_FIELDS = (
     "callback_last_error",
     "callback_message_id",
 )
-"""All but the lease, which only the worker may know, the file's place, and callback URLs, which may be secret."""
+"""All but the lease, the place of the file, and the callback URL, which may hold a secret of the receiver."""
 
 
 def _part_of(whole: type, name: str, fields: tuple[str, ...], text: str) -> type:

@@ -28,7 +28,7 @@ __all__ = ["Deliverer"]
 
 log = logging.getLogger("dedup2d.callbacks")
 
-_LEASE_BEYOND_TIMEOUT_SECONDS = 30.0
+_LEASE_BEYOND_TIMEOUT_SECONDS = 10.0
 _LOST = "the process that sent it was lost at the last attempt"
 
 
