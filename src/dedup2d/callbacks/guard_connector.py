@@ -26,7 +26,7 @@ except ImportError:
 
 __all__ = ["GuardedConnector", "ThreadsResolver", "check_resolved", "connector"]
 
-_RESOLVING_THREADS = 16
+_RESOLVING_THREADS = 32
 _RESOLVE_SECONDS = 3.0
 _PUBLIC_HOST = "a host whose addresses are all public"
 

@@ -33,6 +33,7 @@ _REPLY_BYTES = 65_536
 """So much of a reply is read, for the sake of servers that expect it; what it says does not count."""
 _REPLY_SECONDS = 1.0
 _HEADER_BYTES = 8_192
+_SUBMISSION_THREADS = 4
 _PASSING_STATUSES = frozenset({408, 425, 429})
 
 
@@ -55,9 +56,12 @@ class CallbackSender:
     resolver: AbstractResolver | None = None
     _session: aiohttp.ClientSession = field(init=False)
     _names: AbstractResolver = field(init=False)
+    _names_at_submission: AbstractResolver = field(init=False)
 
     async def __aenter__(self) -> Self:
         self._names = self.resolver or ThreadsResolver()
+        # Whoever submits jobs with hosts of a slow name server holds up submissions only, not deliveries.
+        self._names_at_submission = self.resolver or ThreadsResolver(threads=_SUBMISSION_THREADS)
         self._session = aiohttp.ClientSession(
             connector=connector(self.options.guard, resolver=self._names),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -80,6 +84,7 @@ class CallbackSender:
             await self._session.close()
             if self.resolver is None:
                 await self._names.close()
+                await self._names_at_submission.close()
 
     async def check(self, url: str) -> str:
         """
@@ -89,7 +94,7 @@ class CallbackSender:
             CallbackUrlError: it may not be called.
         """
         checked = check_url(url, self.options.guard)
-        await check_resolved(checked, self.options.guard, self._names)
+        await check_resolved(checked, self.options.guard, self._names_at_submission)
         return checked
 
     async def send(self, job: Job) -> Attempt:
