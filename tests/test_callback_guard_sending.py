@@ -44,7 +44,7 @@ def sender_for(dials: Dials, server: DnsServer, **guard: Any) -> CallbackSender:
 async def test_a_rebinding_name_is_taken_and_never_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If this fails, a callback reaches the service's own loopback by a name that was public at submission."""
+    """If this fails, a callback reaches loopback by a name that was public at submission."""
     names = {"rebind.example": [[PUBLIC[0]], ["127.0.0.1"]]}
     async with recorded_dials(monkeypatch) as dials, dns_server(names) as server:
         async with sender_for(dials, server) as sender:
