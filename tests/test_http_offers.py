@@ -74,6 +74,17 @@ async def test_a_key_that_holds_nothing_or_is_anothers_is_not_found() -> None:
     assert_problem(theirs, 404, "FILE_NOT_FOUND")
 
 
+async def test_the_id_of_anothers_job_is_no_key() -> None:
+    """If this fails, who has seen the id of another tenant's job learns its state."""
+    async with bench(SETTINGS, files=s3(), key=KEY) as api:
+        job_id = (await api.submit()).rpartition("/")[2]
+        theirs = await api.client.post(
+            f"{PREFIX}/search", params={"file_key": f"other/{job_id}"}, headers={"X-API-Key": OTHER_KEY}
+        )
+
+        assert_problem(theirs, 404, "FILE_NOT_FOUND")
+
+
 async def test_what_was_put_is_looked_at_as_any_upload_is() -> None:
     """If this fails, what the API refuses comes in by the side door."""
     async with bench(SETTINGS, files=s3(), key=KEY) as api:

@@ -155,7 +155,7 @@ class Intake:
         owner, _, job_id = file_key.partition("/")
         if owner != check_tenant_id(tenant_id) or not _JOB_ID.fullmatch(job_id):
             raise FileNotStoredError(file_key)
-        if (known := await self._known(job_id)) is not None:
+        if (known := await self._known(job_id, tenant_id)) is not None:
             return known
         callback_url = await self._callback(callback_url)
         name = clean_file_name(file_name)
@@ -184,9 +184,9 @@ class Intake:
             self.observer.callback_blocked(str(error.reason))
             raise
 
-    async def _known(self, job_id: str) -> Job | None:
+    async def _known(self, job_id: str, tenant_id: str) -> Job | None:
         try:
-            return await self.jobs.get(job_id)
+            return await self.jobs.get(job_id, tenant_id)
         except JobNotFoundError:
             return None
 
@@ -250,5 +250,5 @@ class Intake:
 
     async def _discard(self, key: str, job_id: str) -> None:
         """Delete the file of a job that was not admitted; keep it if it was after all."""
-        if await self._known(job_id) is None:
+        if await self._known(job_id, key.partition("/")[0]) is None:
             await self.files.delete(key)
