@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import httpx
 from attrs import evolve, frozen
 from starlette.applications import Starlette
@@ -27,6 +28,7 @@ from dedup2d.testing import FakeVision
 from dedup2d_http.app import create_app
 from dedup2d_http.counters import Counters
 from dedup2d_http.routing import PREFIX
+from dedup2d_http.server import free_address, serve_app
 from dedup2d_http.stopping import Stopping
 from dedup2d_http.uploads import UploadLimits
 from tests.backends import redis_options, rq_queue, s3_options
@@ -134,7 +136,10 @@ async def bench(
         callbacks=callbacks,
         options=ServiceOptions(
             max_jobs=settings.max_jobs,
+            max_jobs_per_tenant=settings.max_jobs_per_tenant,
             max_upload_bytes=settings.max_upload_bytes,
+            max_drawings_per_tenant=settings.max_drawings_per_tenant,
+            tenant_limits=settings.tenant_limits,
             offer_uploads=settings.s3_presigned_uploads,
             run=RunnerOptions(concurrency=concurrency),
         ),
@@ -155,6 +160,30 @@ async def bench(
             headers={"X-API-Key": key} if key else {},
         ) as client:
             yield Bench(client, app, service, vision, stopping)
+
+
+@asynccontextmanager
+async def served(api: Bench) -> AsyncIterator[str]:
+    """Serve the app on loopback, for clients that are none of the process, and give its URL."""
+    urls: list[str] = []
+    ready = anyio.Event()
+
+    def listening(url: str) -> None:
+        urls.append(url)
+        ready.set()
+
+    async def serve() -> None:
+        host, port = free_address("127.0.0.1", 0)
+        await serve_app(api.app, host, port, api.stopping, on_ready=listening, grace_seconds=1)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        with anyio.fail_after(10):
+            await ready.wait()
+        try:
+            yield urls[0]
+        finally:
+            tasks.cancel_scope.cancel()
 
 
 def keyed(**changes: Any) -> Settings:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -13,10 +11,9 @@ import pytest
 
 from dedup2d_http.routes.events import JobEvents
 from dedup2d_http.routing import Api
-from dedup2d_http.server import free_address, serve_app
 from dedup2d_http.streams import Streams
 from dedup2d_http.uploads import UploadLimits
-from tests.http_support import KEY, OTHER_KEY, Bench, assert_problem, bench, holding, keyed
+from tests.http_support import KEY, OTHER_KEY, assert_problem, bench, holding, keyed, served
 
 Event = dict[str, str]
 
@@ -29,32 +26,6 @@ def events_of(text: str) -> list[Event]:
         if "event" in fields:
             found.append(fields)
     return found
-
-
-@asynccontextmanager
-async def served(api: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve the app on loopback: a client in process sees a stream only when it has ended."""
-    async with anyio.create_task_group() as tasks:
-        ready = anyio.Event()
-        urls: list[str] = []
-
-        def listening(url: str) -> None:
-            urls.append(url)
-            ready.set()
-
-        stop = anyio.CancelScope()
-
-        async def serve() -> None:
-            with stop:
-                host, port = free_address("127.0.0.1", 0)
-                await serve_app(api.app, host, port, api.stopping, on_ready=listening, grace_seconds=1)
-
-        tasks.start_soon(serve)
-        with anyio.fail_after(10):
-            await ready.wait()
-        async with httpx.AsyncClient(base_url=urls[0], trust_env=False, timeout=20) as client:
-            yield client
-        tasks.cancel_scope.cancel()
 
 
 async def test_a_job_is_told_until_it_is_final() -> None:
@@ -162,7 +133,7 @@ async def test_events_of_nobodys_job() -> None:
 
 async def test_a_stream_that_is_full_is_refused_and_one_that_is_left_ends() -> None:
     """If this fails, streams that nobody reads pile up on a server until it has no connections left."""
-    async with bench(concurrency=0) as api, served(api) as client:
+    async with bench(concurrency=0) as api, served(api) as url, httpx.AsyncClient(base_url=url) as client:
         path = await api.submit()
         routes: Any = api.app.routes
         (streams,) = {route.endpoint.api.streams for route in routes}
@@ -182,7 +153,7 @@ async def test_a_stream_that_is_full_is_refused_and_one_that_is_left_ends() -> N
 
 async def test_streams_end_when_the_service_stops() -> None:
     """If this fails, a deploy waits for every client that follows a job."""
-    async with bench(concurrency=0) as api, served(api) as client:
+    async with bench(concurrency=0) as api, served(api) as url, httpx.AsyncClient(base_url=url) as client:
         path = await api.submit()
         async with client.stream("GET", f"{path}/events") as stream:
             lines = stream.aiter_lines()
