@@ -58,7 +58,7 @@ async def test_a_deployment_that_is_well_is_called_so(variables: dict[str, str])
 
     assert not [one for one in findings if one.state == "error"]
     parts = {one.part for one in findings}
-    assert parts == {"settings", "data directory", "redis", "jobs", "files", "queue", "vision"}
+    assert parts == {"settings", "data directory", "redis", "jobs", "files", "keys", "queue", "vision"}
     assert of(findings, "jobs").text == "in Redis: 0 waiting, 0 running"
     assert of(findings, "vision").state == "ok"
 
@@ -96,6 +96,21 @@ async def test_what_is_wrong_is_named(
     assert all("hunter22" not in one.text and "wrong-secret" not in one.text for one in findings)
 
 
+async def test_stored_keys_are_counted_and_their_secret_is_tried(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    """If this fails, doctor calls a service well that refuses every key."""
+    given = variables | {"DEDUP2D_KEYS_SECRET": "s" * 32, "DEDUP2D_API_KEYS": ""}
+    made = run_process(["keys", "create", "acme"], tmp_path, **given)
+    assert made.code == 0
+
+    well, wrong = await examine(given), await examine(given | {"DEDUP2D_KEYS_SECRET": "w" * 32})
+
+    assert of(well, "keys") == Finding("keys", "ok", "0 of DEDUP2D_API_KEYS, 1 stored")
+    assert of(wrong, "keys").state == "error"
+    assert "DEDUP2D_KEYS_SECRET=***" in of(wrong, "keys").text
+
+
 async def test_a_data_directory_that_nothing_uses_need_not_be_there(variables: dict[str, str]) -> None:
     """If this fails, doctor refuses services and workers on read-only disks, which start all the same."""
     findings = await examine(variables | {"DEDUP2D_DATA_DIR": "/proc/nowhere"})
@@ -121,7 +136,8 @@ async def test_what_works_but_is_hardly_meant_is_a_warning(tmp_path: Path) -> No
     assert any("DEDUP2D_ASYNC_MAXJOBS" in text and "DEDUP2D_ASYNC_MAX_JOBS?" in text for text in said)
     assert any("DEDUP2D_FILE_STORAGE_DIR" in text for text in said)
     assert any("DEDUPCAD_VISION_URL" in text for text in said)
-    assert any("loopback" in text for text in said)
+    assert "loopback" in of(findings, "keys").text
+    assert of(findings, "keys").state == "warning"
     assert not any("ARQ" in text for text in said)
 
 

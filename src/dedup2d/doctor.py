@@ -26,6 +26,7 @@ from dedup2d.build import (
 )
 from dedup2d.directories import check_writable
 from dedup2d.errors import Dedup2DError
+from dedup2d.keys.build import build_key_ring, build_key_store
 from dedup2d.observe import Observer
 from dedup2d.settings import Settings
 
@@ -108,9 +109,20 @@ def _odd(settings: Settings) -> list[str]:
             "every machine has an index of its own: set DEDUPCAD_VISION_URL unless all of them share"
             " DEDUP2D_DATA_DIR on one machine"
         )
-    if not settings.api_keys:
-        found.append("DEDUP2D_API_KEYS is not set: the service will answer on loopback only")
     return found
+
+
+async def _keys(settings: Settings) -> list[Finding]:
+    given, stored = len(settings.api_keys), 0
+    if settings.async_backend == "redis" or (settings.data_dir / "keys.db").exists():
+        async with build_key_ring(settings):  # which looks whether the secret fits
+            pass
+        async with build_key_store(settings) as store:
+            stored = (await store.list(limit=1)).total
+    if not given and not stored:
+        text = "there are none: the service will answer on loopback only; `dedup2d keys create` makes one"
+        return [Finding("keys", "warning", text)]
+    return [Finding("keys", "ok", f"{given} of DEDUP2D_API_KEYS, {stored} stored")]
 
 
 async def _data_directory(settings: Settings) -> list[Finding]:
@@ -204,6 +216,7 @@ _CHECKS: Mapping[str, Check] = {
     "data directory": _data_directory,
     "redis": _redis,
     "jobs": _jobs,
+    "keys": _keys,
     "files": _files,
     "queue": _queue,
     "vision": _vision,
