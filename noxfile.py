@@ -65,6 +65,15 @@ def servers(session: nox.Session) -> None:
     session.run("pytest", *PARALLEL, *(session.posargs or usual), env={"DEDUP2D_TEST_STACK": "servers"})
 
 
+@nox.session(default=False, python=PYTHONS[0])
+def contract(session: nox.Session) -> None:
+    """Hold the API against its OpenAPI document with over 2,000 made-up requests; takes minutes."""
+    session.install(*TEST_TOOLS, "-e", ".[all]")
+    session.run(
+        "pytest", "tests/test_contract.py", *session.posargs, env={"DEDUP2D_CONTRACT_EXAMPLES": "100"}
+    )
+
+
 @nox.session(python=PYTHONS[0])
 def coverage(session: nox.Session) -> None:
     """Report what the tests of the first Python covered, and refuse too little."""

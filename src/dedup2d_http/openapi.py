@@ -79,7 +79,7 @@ def _shared(path: str) -> Json:
             "in": "path",
             "required": True,
             "description": _PATHS.get(name, ""),
-            "schema": {"type": "string", "minLength": 1},
+            "schema": {"type": "string", "minLength": 1, "format": name.replace("_", "-")},
         }
         for name in _PARAMETER.findall(path)
     ]

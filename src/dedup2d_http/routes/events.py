@@ -24,6 +24,19 @@ from dedup2d_http.views import job_summary
 __all__ = ["RESOURCES", "JobEvents"]
 
 RETRY_MILLISECONDS = 2000
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["progress", "final"]},
+        "id": {"type": "string", "description": "names this state of the job, for Last-Event-ID"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobSummary"},
+        },
+    },
+    "required": ["event", "id", "data"],
+}
 
 
 @operation(
@@ -36,7 +49,7 @@ RETRY_MILLISECONDS = 2000
     ),
     headers=[Header("Last-Event-ID", "the `id` of the last event that came")],
     answers=[
-        Answer(200, {"type": "string"}, "the events", media_type="text/event-stream"),
+        Answer(200, _EVENT, "the events, one after the other", media_type="text/event-stream"),
         Answer(204, None, "the job is final, and its last event has come"),
     ],
     problems=["JOB_NOT_FOUND", "TOO_MANY_STREAMS"],
