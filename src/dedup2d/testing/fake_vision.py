@@ -63,9 +63,10 @@ class FakeVision:
 
     Args:
         clock: gives the time of added drawings.
+        first_number: of the first drawing that is added; it is part of the drawing's id.
     """
 
-    def __init__(self, *, clock: ManualClock | None = None) -> None:
+    def __init__(self, *, clock: ManualClock | None = None, first_number: int = 1) -> None:
         self.calls: list[VisionCall] = []
         self.running = 0
         self.most = 0
@@ -77,7 +78,7 @@ class FakeVision:
         self._changed = anyio.Event()
         self._failures: dict[str, deque[Exception]] = {}
         self._drawings: dict[str, dict[str, Drawing]] = {}
-        self._added = 0
+        self._added = first_number - 1
 
     def hold(self) -> None:
         """Let every search, add and compare from now on wait until `let_go` or a cancel."""
