@@ -100,6 +100,7 @@ _SPECIAL: tuple[tuple[str, Refusal], ...] = (
     ("fec0::/10", Refusal.PRIVATE),  # site local, RFC 3879
     ("ff00::/8", Refusal.MULTICAST),  # RFC 4291
 )
+_LOOPBACK = IPv6Address("::1")
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 """All of IPv6 that IANA has given out for global unicast; the rest is reserved (RFC 4291)."""
 
@@ -183,7 +184,7 @@ def _within(address: Address, network: Network) -> bool:
 
 def _carries(address: str | Address) -> bool:
     parsed = ip_address(address) if isinstance(address, str) else address
-    return isinstance(parsed, IPv6Address) and not parsed.is_loopback and _inner(parsed) is not None
+    return isinstance(parsed, IPv6Address) and parsed != _LOOPBACK and _inner(parsed) is not None
 
 
 def _inner(address: IPv6Address) -> IPv4Address | None:
