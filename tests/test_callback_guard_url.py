@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -78,16 +77,9 @@ async def test_without_the_guard_the_same_table_reaches_the_canary(monkeypatch: 
 
         assert len(dials.canary.reached) > 20
         assert len(dials.inside) > 80
-        hosts = {ip_address(host) for host, _ in dials.inside}
-        for inside in (
-            "127.0.0.1",
-            "::1",
-            "::ffff:127.0.0.1",
-            "169.254.169.254",
-            "10.0.0.1",
-            "fd00:ec2::254",
-        ):
-            assert ip_address(inside) in hosts
+        hosts = {host for host, _ in dials.inside}
+        assert {"127.0.0.1", "::1", "169.254.169.254", "10.0.0.1", "fd00:ec2::254"} <= hosts
+        assert hosts & {"::ffff:7f00:1", "::ffff:127.0.0.1"}  # Python 3.13 writes it so
 
 
 ALLOWED = {
