@@ -23,6 +23,7 @@ Json = dict[str, Any]
 _PARAMETER = re.compile(r"{(\w+)}")
 _EVERYWHERE = ("CROSS_ORIGIN", "HOST_NOT_ALLOWED", "INTERNAL", "SHUTTING_DOWN")
 _WITH_KEY = ("FORBIDDEN", "INVALID_PARAMETER", "RATE_LIMITED", "STORE_UNAVAILABLE", "UNAUTHORIZED")
+_LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
 _RETRY_STATUSES = frozenset({429, 503})
 _PATHS: Mapping[str, str] = {"job_id": "of a job", "drawing_id": "of a drawing of the index"}
 _TEXT = f"""\
@@ -162,13 +163,16 @@ def _responses(resource: Resource[Any], promised: Operation, references: Mapping
     for answer in promised.answers:
         found[str(answer.status)] = _answer(answer, references)
     for status, codes in _codes(resource, promised).items():
-        _add_problems(found.setdefault(str(status), {"description": "", "content": {}}), status, codes)
+        _add_problems(found.setdefault(str(status), {"description": "", "headers": {}}), status, codes)
+    names = ["X-Request-Id", *(_LIMIT_HEADERS if resource.path.startswith("/api/") else ())]
+    for response in found.values():
+        response["headers"] |= {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return dict(sorted(found.items()))
 
 
 def _answer(answer: Answer, references: Mapping[type, Json]) -> Json:
     headers = {name: _text_header(text) for name, text in answer.headers.items()}
-    found: Json = {"description": answer.text, "headers": {**headers, **_references_to_common()}}
+    found: Json = {"description": answer.text, "headers": headers}
     if answer.shape is not None:
         shape = references[answer.shape] if isinstance(answer.shape, type) else dict(answer.shape)
         found["content"] = {answer.media_type: {"schema": shape}}
@@ -196,8 +200,7 @@ def _add_problems(response: Json, status: int, codes: list[str]) -> None:
             "properties": {"code": {"enum": codes}, "status": {"const": status}},
         }
     }
-    headers = response.setdefault("headers", {})
-    headers |= _references_to_common()
+    headers = response["headers"]
     if status in _RETRY_STATUSES:
         headers["Retry-After"] = _text_header("seconds until it is worth to try again")
     if status == 401:
@@ -211,11 +214,9 @@ def _text_header(text: str) -> Json:
 def _common_headers() -> Json:
     return {
         "X-Request-Id": _text_header("id of the request: the client's, if it sent one; also in the log"),
+        "RateLimit": _text_header("how many requests are left, and for how long; where they are limited"),
+        "RateLimit-Policy": _text_header("how many requests a tenant may send in a second"),
     }
-
-
-def _references_to_common() -> Json:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in _common_headers()}
 
 
 def _problem() -> Json:
