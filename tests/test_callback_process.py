@@ -27,7 +27,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def settings_for(receiver: Receiver, **more: str) -> dict[str, str]:
+def settings_for(receiver: Receiver, **more: str) -> dict[str, Any]:
     return {
         "DEDUP2D_CALLBACK_HMAC_SECRET": SECRET,
         "DEDUP2D_CALLBACK_ALLOW_HTTP": "1",
