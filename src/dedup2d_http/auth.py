@@ -191,7 +191,7 @@ def check_exposure(
     *,
     keyed: bool,
     host_setting: str = "DEDUP2D_HOST",
-    keys_setting: str = "DEDUP2D_API_KEYS",
+    keys_setting: str = "DEDUP2D_API_KEYS (or make a key with dedup2d keys create)",
 ) -> None:
     """
     Make sure that a service without keys is not reachable from other machines.
