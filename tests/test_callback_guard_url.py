@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,6 +23,14 @@ OPTIONS = GuardOptions(allow_http=True, ports=frozenset({80, 443, PORT}))
 
 def shown_id(url: str) -> str:
     return ascii(url)[1:60]
+
+
+def test_every_reason_is_documented() -> None:
+    """If this fails, an operator sees a reason in the metrics that no page explains."""
+    page = (Path(__file__).parent.parent / "docs" / "callbacks.md").read_text()
+
+    for reason in Refusal:
+        assert f"`{reason}`" in page, reason
 
 
 def test_the_table_is_long_and_has_no_doubles() -> None:
