@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from math import isfinite
 from zlib import crc32
 
 from dedup2d.errors import InvalidParameterError
 
-__all__ = ["MAX_PAGE", "check_limit", "make_token", "read_token"]
+__all__ = ["MAX_PAGE", "check_limit", "make_token", "read_numbered_token", "read_token"]
 
 MAX_PAGE = 500
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def check_limit(limit: int) -> None:
@@ -43,10 +47,23 @@ def read_token(kind: str, token: str) -> tuple[float, str]:
         place = float.fromhex(created_at), key
     except (ValueError, TypeError, OverflowError):
         raise _foreign(token) from None
-    # Making it again also checks its sum, and what base64 decoding passes over.
-    if found != kind or make_token(kind, *place) != token:
+    # Making it again also checks its sum, and what base64 decoding passes over. But anybody can make the sum.
+    if found != kind or not isfinite(place[0]) or make_token(kind, *place) != token:
         raise _foreign(token)
     return place
+
+
+def read_numbered_token(kind: str, token: str) -> int:
+    """
+    Return the key that `make_token` put into *token*, for a list whose keys are whole numbers.
+
+    Raises:
+        InvalidParameterError: *token* was not made by `make_token` for this *kind* of list.
+    """
+    _, key = read_token(kind, token)
+    if not _NUMBER.fullmatch(key):
+        raise _foreign(token)
+    return int(key)
 
 
 def _foreign(token: str) -> InvalidParameterError:

@@ -31,7 +31,7 @@ from dedup2d.engine.records import (
 )
 from dedup2d.engine.stamps import Stamps
 from dedup2d.errors import DrawingNotFoundError, IndexFullError, VisionUnavailableError
-from dedup2d.paging import check_limit, make_token, read_token
+from dedup2d.paging import check_limit, make_token, read_numbered_token
 from dedup2d.types import Drawing, DrawingPage
 
 __all__ = ["Catalogue"]
@@ -303,7 +303,7 @@ class Catalogue:
             InvalidParameterError: *limit* is not 1 to 500, or this catalogue gave no such token.
         """
         check_limit(limit)
-        before = _END if page_token is None else int(read_token(self._list, page_token)[1])
+        before = _END if page_token is None else read_numbered_token(self._list, page_token)
         with self._database.reading() as connection:
             found = connection.execute(
                 rows.DRAWING + "WHERE d.key < ? ORDER BY d.key DESC LIMIT ?", (before, limit + 1)
