@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-from dedup2d.callbacks.guard_addresses import Refusal
+from dedup2d.callbacks.guard_addresses import Refusal, is_public
 from dedup2d.callbacks.guard_url import GuardOptions, check_url
 from dedup2d.errors import BlockedAddressError, CallbackUrlError, MissingExtraError, shown
 
@@ -179,9 +179,9 @@ async def check_resolved(url: str, options: GuardOptions, resolver: AbstractReso
     Raises:
         CallbackUrlError: the host does not exist, or may not be called.
     """
-    if not options.resolve_dns:
-        return
     host = urlsplit(url).hostname or ""
+    if not options.resolve_dns or is_public(host) != Refusal.NOT_AN_ADDRESS:
+        return  # of an address `check_url` has said already whether it may be called
     try:
         async with asyncio.timeout(_RESOLVE_SECONDS):
             await _CheckingResolver(options, resolver).resolve(host)
