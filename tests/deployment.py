@@ -191,6 +191,7 @@ def deployment(
             "DEDUP2D_ASYNC_HEARTBEAT_SECONDS": "1",
             "DEDUP2D_ASYNC_SWEEP_SECONDS": "1",
             "DEDUPCAD_VISION_URL": vision.url,
+            "DEDUP2D_MAX_REQUESTS_PER_SECOND_PER_TENANT": "0",  # tests are faster than any client
             "DEDUP2D_LOG_FORMAT": "json",
             **storage_variables(directory, store),
             **variables,

@@ -64,7 +64,14 @@ def serving(
 ) -> Iterator[Served]:
     """Serve *data_dir* until the block ends; the log is in `serve.log` beside it."""
     port, log = free_port(), data_dir.parent / "serve.log"
-    env = {**os.environ, "DEDUP2D_DATA_DIR": str(data_dir), port_variable: str(port), **(variables or {})}
+    env = {
+        **os.environ,
+        "DEDUP2D_DATA_DIR": str(data_dir),
+        # Tests are faster than any client.
+        "DEDUP2D_MAX_REQUESTS_PER_SECOND_PER_TENANT": "0",
+        port_variable: str(port),
+        **(variables or {}),
+    }
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "dedup2d", *command], env=env, stdout=output, stderr=output

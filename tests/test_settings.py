@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from dedup2d.errors import ConfigurationError
+from dedup2d.keys import Principal, Scope
 from dedup2d.settings import Settings
+from dedup2d.tenants import TenantLimits
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -155,3 +157,69 @@ def test_secrets_of_servers_are_shown_nowhere() -> None:
 
     assert "hunter22" not in repr(settings)
     assert "hunter22" not in str(caught.value)
+
+
+def test_keys_can_have_scopes() -> None:
+    """If this fails, a key of the environment may do more than it says, or keys with a colon changed."""
+    settings = Settings.from_environment(
+        {
+            "DEDUP2D_API_KEYS": "acme:0123456789abcdef:search+index, acme:fedcba9876543210:x,"
+            "b:0123:56789abcdefgh"
+        }
+    )
+
+    assert settings.api_keys == {
+        "0123456789abcdef": Principal("acme", frozenset({Scope.SEARCH, Scope.INDEX})),
+        "fedcba9876543210:x": "acme",
+        "0123:56789abcdefgh": "b",
+    }
+
+
+def test_limits_of_tenants_are_read() -> None:
+    """If this fails, a tenant has other limits than the operator set."""
+    settings = Settings.from_environment(
+        {
+            "DEDUP2D_TENANT_LIMITS": "acme:max_jobs=5 + max_drawings=0, b:requests_per_second=7",
+            "DEDUP2D_MAX_DRAWINGS_PER_TENANT": "9",
+        }
+    )
+
+    assert settings.tenant_limits["acme"] == TenantLimits(max_jobs=5, max_drawings=0)
+    assert [settings.max_drawings(tenant) for tenant in ("acme", "b", "c")] == [0, 9, 9]
+    assert [settings.requests_per_second(tenant) for tenant in ("acme", "b")] == [100, 7]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DEDUP2D_TENANT_LIMITS", "acme"),
+        ("DEDUP2D_TENANT_LIMITS", "acme:"),
+        ("DEDUP2D_TENANT_LIMITS", "ACME:max_jobs=1"),
+        ("DEDUP2D_TENANT_LIMITS", "acme:max_jobs=0"),
+        ("DEDUP2D_TENANT_LIMITS", "acme:max_jobs=1+max_jobs=2"),
+        ("DEDUP2D_TENANT_LIMITS", "acme:max_jobs=1, acme:max_jobs=2"),
+        ("DEDUP2D_TENANT_LIMITS", "acme:jobs=1"),
+        ("DEDUP2D_TENANT_LIMITS", "acme:max_upload_bytes=104857601"),
+        ("DEDUP2D_TRUSTED_PROXIES", "proxy.example"),
+        ("DEDUP2D_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("DEDUP2D_MAX_WRONG_KEYS_PER_MINUTE", "-1"),
+    ],
+)
+def test_wrong_limits_stop_the_start(name: str, value: str) -> None:
+    """If this fails, a limit that was mistyped does not hold, and nobody knows."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({name: value})
+
+    assert caught.value.name == name
+
+
+def test_a_secret_of_keys_is_long_and_shown_nowhere() -> None:
+    """If this fails, a weak secret is taken, or a log has it."""
+    for value in ("hunter22", f"{'s' * 32}, hunter22"):
+        with pytest.raises(ConfigurationError) as caught:
+            Settings.from_environment({"DEDUP2D_KEYS_SECRET": value})
+        assert "hunter22" not in str(caught.value)
+    settings = Settings.from_environment({"DEDUP2D_KEYS_SECRET": f"{'s' * 32}, {'t' * 32}"})
+
+    assert settings.keys_secret == ("s" * 32, "t" * 32)
+    assert "s" * 32 not in repr(settings)
