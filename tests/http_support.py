@@ -137,6 +137,7 @@ async def bench(
         options=ServiceOptions(
             max_jobs=settings.max_jobs,
             max_jobs_per_tenant=settings.max_jobs_per_tenant,
+            max_callbacks_per_tenant=settings.callback_max_waiting,
             max_upload_bytes=settings.max_upload_bytes,
             max_drawings_per_tenant=settings.max_drawings_per_tenant,
             tenant_limits=settings.tenant_limits,

@@ -32,7 +32,9 @@ async def calling(
 ) -> AsyncIterator[tuple[Bench, Receiver]]:
     async with receiving() as receiver:
         sender = CallbackSender(options=options_for(receiver, **options))
-        async with bench(settings, vision=vision, callbacks=sender, key=KEY if settings else None) as api:
+        async with bench(
+            settings, vision=vision, callbacks=sender, key=KEY if settings and settings.api_keys else None
+        ) as api:
             yield api, receiver
 
 
@@ -110,6 +112,23 @@ async def test_a_url_that_may_not_be_called_is_refused_before_the_file_is_read(u
     assert stored == 0
     assert api.asked == []
     assert "dedup2d_callbacks_blocked_total{reason=" in rendered
+
+
+async def test_receivers_that_are_gone_do_not_fill_the_store() -> None:
+    """If this fails, a tenant fills memory or disk with the callbacks of a receiver that never answers."""
+    async with calling(settings=Settings(callback_max_waiting=2)) as (api, receiver):
+        receiver.behaviours = [answering(503)] * 3
+        for number in (1, 2):
+            await api.submit(callback_url=receiver.url)
+            await receiver.wait_for(number)
+        refused = await api.search(callback_url=receiver.url)
+        without = await api.search(**{"async": "true"})
+        stored = await api.client.get(f"{PREFIX}/jobs")
+
+    assert_problem(refused, 429, "CALLBACK_QUEUE_FULL", "2 callbacks", "DEDUP2D_CALLBACK_MAX_WAITING")
+    assert refused.headers["Retry-After"] == "60"
+    assert without.status_code == 202
+    assert stored.json()["total"] == 3
 
 
 async def test_the_same_key_with_another_callback_is_a_conflict() -> None:

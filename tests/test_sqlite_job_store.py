@@ -267,6 +267,7 @@ async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
 
 _FORMAT_1 = """
 DROP INDEX jobs_callbacks;
+DROP INDEX jobs_callbacks_of_tenant;
 ALTER TABLE jobs DROP COLUMN callback_due;
 PRAGMA user_version = 1;
 """

@@ -251,6 +251,7 @@ def service_options(
     return ServiceOptions(
         max_jobs=settings.max_jobs,
         max_jobs_per_tenant=settings.max_jobs_per_tenant,
+        max_callbacks_per_tenant=settings.callback_max_waiting,
         max_upload_bytes=settings.max_upload_bytes,
         max_drawings_per_tenant=settings.max_drawings_per_tenant if served else 0,
         tenant_limits={

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 __all__ = [
     "BlockedAddressError",
     "CallbackNotGenuineError",
+    "CallbackQueueFullError",
     "CallbackStateError",
     "CallbackUrlError",
     "ConfigurationError",
@@ -267,6 +268,21 @@ class CallbackStateError(Dedup2DError, RuntimeError):
             else "was submitted without callback_url: submit it again with one"
         )
         super().__init__(f"job {shown(job_id)} {why}")
+
+
+class CallbackQueueFullError(Dedup2DError, RuntimeError):
+    """As many callbacks of the tenant wait for their receivers as may."""
+
+    code = "CALLBACK_QUEUE_FULL"
+    transient = True
+
+    def __init__(self, limit: int, retry_after: float = 60.0) -> None:
+        self.limit = limit
+        self.retry_after = retry_after
+        super().__init__(
+            f"{limit} callbacks of this tenant wait for receivers that do not answer: mend those, leave"
+            f" callback_url out, try again in {retry_after:.0f} s, or raise DEDUP2D_CALLBACK_MAX_WAITING"
+        )
 
 
 class JobQueueFullError(Dedup2DError, RuntimeError):

@@ -20,7 +20,7 @@ from dedup2d.errors import (
     StoreUnavailableError,
 )
 from dedup2d.observe import Observer
-from dedup2d.protocols import FileStore, JobStore, PresignedFiles, Queue
+from dedup2d.protocols import MAX_CALLBACKS, FileStore, JobStore, PresignedFiles, Queue
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.tenants import TenantLimits, check_tenant_id
 from dedup2d.tracing import current_request_id, current_traceparent
@@ -46,6 +46,7 @@ class ServiceOptions:
     Args:
         max_jobs: jobs that may wait and run at once, over all tenants.
         max_jobs_per_tenant: the same for one tenant.
+        max_callbacks_per_tenant: callbacks of one tenant that may wait for their receivers.
         max_upload_bytes: largest file taken in.
         max_drawings_per_tenant: drawings in the index of one tenant, 0 for any number; looked at before each
             `add`, for a vision server that knows no limit. The embedded engine has its own.
@@ -57,6 +58,7 @@ class ServiceOptions:
 
     max_jobs: int = 200
     max_jobs_per_tenant: int = 1_000_000
+    max_callbacks_per_tenant: int = MAX_CALLBACKS
     max_upload_bytes: int = 100 * 1024 * 1024
     max_drawings_per_tenant: int = 0
     tenant_limits: Mapping[str, TenantLimits] = field(factory=dict)
@@ -232,6 +234,7 @@ class Intake:
                 job,
                 max_jobs=self.options.max_jobs,
                 max_jobs_per_tenant=self.options.jobs_of(job.tenant_id),
+                max_callbacks_per_tenant=self.options.max_callbacks_per_tenant,
             )
         except JobQueueFullError as error:
             self._was_full = not error.per_tenant

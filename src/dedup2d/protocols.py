@@ -36,6 +36,7 @@ from dedup2d.types import (
 )
 
 __all__ = [
+    "MAX_CALLBACKS",
     "CallbackSigner",
     "FileStore",
     "HalfUploads",
@@ -47,6 +48,9 @@ __all__ = [
     "SharedQueue",
     "VisionClient",
 ]
+
+MAX_CALLBACKS = 10_000
+"""Callbacks of one tenant that may wait, if nobody says how many."""
 
 Progress = Callable[[str], None]
 """Told the stage that a search has reached; must return at once."""
@@ -74,7 +78,14 @@ class JobStore(Resource, Protocol):
     state never changes; status and result (or error) become visible together.
     """
 
-    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int) -> Job:
+    async def admit(
+        self,
+        job: Job,
+        *,
+        max_jobs: int,
+        max_jobs_per_tenant: int,
+        max_callbacks_per_tenant: int = MAX_CALLBACKS,
+    ) -> Job:
         """
         Take in a pending job if there is a place.
 
@@ -87,6 +98,8 @@ class JobStore(Resource, Protocol):
         Raises:
             InvalidParameterError: the job is not pending, or its id is taken.
             JobQueueFullError: all places, or all of the tenant, are taken.
+            CallbackQueueFullError: the job wants a callback, and as many of the tenant's final jobs
+                have one that has not ended.
             IdempotencyConflictError: the key belongs to a job with another file, params or callback.
         """
 

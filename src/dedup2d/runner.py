@@ -405,5 +405,6 @@ class Runner:
 
     async def after_final(self, job: Job) -> None:
         """Let the job's callback be sent, tell the observer, and delete its file if that is wanted."""
-        self.hurry_callbacks()
+        if job.callback_status is not None:
+            self.hurry_callbacks()
         await self.upkeep.after_final(job)

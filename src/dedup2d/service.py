@@ -200,6 +200,7 @@ class Dedup2D:
 
         Raises:
             CallbackUrlError: *callback_url* may not be called, or no callbacks are sent here.
+            CallbackQueueFullError: too many callbacks of the tenant wait for their receivers.
             EmptyFileError, FileTooLargeError, UnsupportedFormatError: the file.
             JobQueueFullError: no place is free.
             IdempotencyConflictError: the key came before with another request.

@@ -6,6 +6,7 @@ from attrs import Factory, frozen
 
 from dedup2d.callbacks.guard_url import GuardOptions
 from dedup2d.callbacks.signing import CallbackSecrets
+from dedup2d.protocols import MAX_CALLBACKS
 from dedup2d.setting_rules import MIB, Rule, choice, seconds, setting, whole, yes_or_no
 
 __all__ = ["CallbackSettings"]
@@ -106,6 +107,12 @@ class CallbackSettings:
         5 * MIB,
         whole(16_384, 256 * MIB),
         "longest body; beyond it difference pictures are left out first",
+    )
+    callback_max_waiting: int = setting(
+        "DEDUP2D_CALLBACK_MAX_WAITING",
+        MAX_CALLBACKS,
+        whole(1, 10_000_000),
+        "callbacks of one tenant that may wait for their receivers; further jobs with one are refused",
     )
     callback_concurrency: int = setting(
         "DEDUP2D_CALLBACK_CONCURRENCY",

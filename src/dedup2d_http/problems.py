@@ -60,6 +60,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "IDEMPOTENCY_CONFLICT": Problem(422, "The idempotency key belongs to another request"),
     "IMAGE_TOO_LARGE": Problem(422, "The picture is too large to be opened"),
     "UNREADABLE_DRAWING": Problem(422, "The drawing cannot be read"),
+    "CALLBACK_QUEUE_FULL": Problem(429, "Too many callbacks of the tenant wait"),
     "JOB_QUEUE_FULL": Problem(429, "The job queue is full"),
     "RATE_LIMITED": Problem(429, "Too many requests"),
     "TOO_MANY_STREAMS": Problem(429, "Too many streams are open"),

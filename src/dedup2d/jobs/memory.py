@@ -14,9 +14,10 @@ from typing import Self
 from anyio.lowlevel import checkpoint
 from attrs import evolve
 
-from dedup2d.errors import InvalidParameterError, JobNotFoundError, JobQueueFullError
+from dedup2d.errors import CallbackQueueFullError, InvalidParameterError, JobNotFoundError, JobQueueFullError
 from dedup2d.jobs import callback_steps, steps
 from dedup2d.paging import check_limit, make_token, read_token
+from dedup2d.protocols import MAX_CALLBACKS
 from dedup2d.types import CallbackStatus, Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
 __all__ = ["MemoryJobStore"]
@@ -43,6 +44,7 @@ class MemoryJobStore:
         self._running: set[str] = set()
         self._expiry: list[_Place] = []
         self._callbacks: list[_Place] = []
+        self._waiting: Counter[str] = Counter()
         self._tenants: defaultdict[str, list[_Place]] = defaultdict(list)
         self._active: Counter[str] = Counter()
         self._keys: dict[tuple[str, str], str] = {}
@@ -58,7 +60,14 @@ class MemoryJobStore:
     ) -> None:
         pass
 
-    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int) -> Job:
+    async def admit(
+        self,
+        job: Job,
+        *,
+        max_jobs: int,
+        max_jobs_per_tenant: int,
+        max_callbacks_per_tenant: int = MAX_CALLBACKS,
+    ) -> Job:
         await checkpoint()
         new = steps.admissible(job)
         known = self._same_key(new)
@@ -70,6 +79,8 @@ class MemoryJobStore:
             raise JobQueueFullError(max_jobs)
         if self._active[new.tenant_id] >= max_jobs_per_tenant:
             raise JobQueueFullError(max_jobs_per_tenant, per_tenant=True)
+        if new.callback_url is not None and self._waiting[new.tenant_id] >= max_callbacks_per_tenant:
+            raise CallbackQueueFullError(max_callbacks_per_tenant)
         self._add(new)
         return new
 
@@ -295,11 +306,19 @@ class MemoryJobStore:
         """Note when *job*, which was *old* before, expires and when its callback is due."""
         if job.expires_at is not None and (job.expires_at != old.expires_at or not old.status.final):
             heappush(self._expiry, (job.expires_at, job.job_id))
-        before, due = callback_steps.due_at(old), callback_steps.due_at(job)
-        if before is not None:
-            del self._callbacks[bisect_left(self._callbacks, (before, job.job_id))]
+        self._forget_callback(old)
+        due = callback_steps.due_at(job)
         if due is not None:
             insort(self._callbacks, (due, job.job_id))
+            self._waiting[job.tenant_id] += 1
+
+    def _forget_callback(self, job: Job) -> None:
+        due = callback_steps.due_at(job)
+        if due is not None:
+            del self._callbacks[bisect_left(self._callbacks, (due, job.job_id))]
+            self._waiting[job.tenant_id] -= 1
+            if not self._waiting[job.tenant_id]:
+                del self._waiting[job.tenant_id]
 
     def _index(self, job: Job) -> None:
         if job.status is JobStatus.PENDING:
@@ -328,9 +347,7 @@ class MemoryJobStore:
 
     def _drop(self, job_id: str) -> Job:
         job = self._jobs.pop(job_id)
-        due = callback_steps.due_at(job)
-        if due is not None:
-            del self._callbacks[bisect_left(self._callbacks, (due, job_id))]
+        self._forget_callback(job)
         places = self._tenants[job.tenant_id]
         del places[bisect_left(places, _place(job))]
         if not places:

@@ -15,6 +15,7 @@ from attrs import evolve
 
 from dedup2d.codec import to_json
 from dedup2d.errors import (
+    CallbackQueueFullError,
     CallbackStateError,
     InvalidParameterError,
     JobNotFoundError,
@@ -27,6 +28,7 @@ from dedup2d.errors import (
 from dedup2d.jobs import redis_records as records
 from dedup2d.jobs import steps
 from dedup2d.paging import check_limit, make_token, read_token
+from dedup2d.protocols import MAX_CALLBACKS
 from dedup2d.redis_connection import RedisOptions, Script, connect, probe
 from dedup2d.types import CallbackStatus, Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
@@ -99,7 +101,14 @@ class RedisJobStore:
     ) -> None:
         await self._close()
 
-    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int) -> Job:
+    async def admit(
+        self,
+        job: Job,
+        *,
+        max_jobs: int,
+        max_jobs_per_tenant: int,
+        max_callbacks_per_tenant: int = MAX_CALLBACKS,
+    ) -> Job:
         new = steps.admissible(job)
         key = "" if new.idempotency_key is None else records.digest(new.idempotency_key)
         reply = await self._run(
@@ -111,6 +120,7 @@ class RedisJobStore:
             records.payload(new),
             max_jobs,
             max_jobs_per_tenant,
+            -1 if new.callback_url is None else max_callbacks_per_tenant,
             *records.hash_fields(new),
         )
         match reply[0]:
@@ -122,6 +132,8 @@ class RedisJobStore:
                 raise JobQueueFullError(max_jobs)
             case b"tenant full":
                 raise JobQueueFullError(max_jobs_per_tenant, per_tenant=True)
+            case b"callbacks full":
+                raise CallbackQueueFullError(max_callbacks_per_tenant)
         return new
 
     async def get(self, job_id: str, tenant_id: str | None = None) -> Job:

@@ -25,6 +25,7 @@ __all__ = [
     "KIND",
     "active",
     "any_callback",
+    "callbacks",
     "counts",
     "drop_gone",
     "due_callback",
@@ -46,6 +47,7 @@ _log = logging.getLogger("dedup2d.jobs")
 # expiry of a final job: that of a running one, noted by a cancel, does not count yet.
 _CALLBACK_INDEX = """
 CREATE INDEX jobs_callbacks ON jobs (callback_due, tenant_id, job_id) WHERE callback_due IS NOT NULL;
+CREATE INDEX jobs_callbacks_of_tenant ON jobs (tenant_id) WHERE callback_due IS NOT NULL;
 """
 _SCHEMA = f"""
 CREATE TABLE jobs (
@@ -109,6 +111,7 @@ _DUE_CALLBACKS = """
 SELECT job_id, tenant_id FROM jobs WHERE callback_due IS NOT NULL AND callback_due <= ?
 ORDER BY callback_due, tenant_id, job_id
 """
+_CALLBACKS = "SELECT count(*) FROM jobs WHERE tenant_id = ? AND callback_due IS NOT NULL"
 _RECORD = "SELECT record FROM jobs WHERE job_id = ?"
 _COUNTS = """
 SELECT (SELECT count(*) FROM jobs WHERE status = 'pending'),
@@ -186,6 +189,11 @@ def record(connection: Connection, job_id: str) -> Job | None:
     """Return the job without its result, which may be long."""
     row = connection.execute(_RECORD, (job_id,)).fetchone()
     return None if row is None else from_json(row[0], Job)
+
+
+def callbacks(connection: Connection, tenant_id: str) -> int:
+    """Count the callbacks of the tenant that wait or are on their way."""
+    return _number(connection, _CALLBACKS, (tenant_id,))
 
 
 def any_callback(connection: Connection, now: float, passing_over: Collection[str]) -> bool:

@@ -14,11 +14,13 @@ from attrs import evolve
 
 from dedup2d.database import Database
 from dedup2d.errors import (
+    CallbackQueueFullError,
     InvalidParameterError,
     JobQueueFullError,
 )
 from dedup2d.jobs import callback_steps, rows, steps
 from dedup2d.paging import check_limit, read_token
+from dedup2d.protocols import MAX_CALLBACKS
 from dedup2d.types import CallbackStatus, Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
 __all__ = ["SQLiteJobStore"]
@@ -69,7 +71,14 @@ class SQLiteJobStore:
         with CancelScope(shield=True):
             await to_thread.run_sync(self._database.close)
 
-    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int) -> Job:
+    async def admit(
+        self,
+        job: Job,
+        *,
+        max_jobs: int,
+        max_jobs_per_tenant: int,
+        max_callbacks_per_tenant: int = MAX_CALLBACKS,
+    ) -> Job:
         new = steps.admissible(job)
 
         def step(connection: Connection) -> Job:
@@ -82,6 +91,9 @@ class SQLiteJobStore:
                 raise JobQueueFullError(max_jobs)
             if rows.active(connection, new.tenant_id) >= max_jobs_per_tenant:
                 raise JobQueueFullError(max_jobs_per_tenant, per_tenant=True)
+            most = max_callbacks_per_tenant
+            if new.callback_url is not None and rows.callbacks(connection, new.tenant_id) >= most:
+                raise CallbackQueueFullError(most)
             rows.insert(connection, new)
             return new
 

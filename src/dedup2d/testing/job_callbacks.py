@@ -8,6 +8,7 @@ from typing import Any
 from attrs import evolve
 
 from dedup2d.errors import (
+    CallbackQueueFullError,
     CallbackStateError,
     IdempotencyConflictError,
     InvalidParameterError,
@@ -155,6 +156,31 @@ async def passes_over_tenants_with_many_callbacks(store: JobStore, clock: Manual
     expect_same(found and found.job_id, "quiet", "the callback of a tenant behind many others")
     found = await store.claim_callback(SENDER, lease_seconds=60, passing_over=[*loud, "quiet"])
     expect_same(found, None, "nothing, where all tenants are passed over")
+
+
+async def bounds_the_callbacks_of_each_tenant(store: JobStore, clock: ManualClock) -> None:
+    async def ask(name: str, **fields: Any) -> Job:
+        job = make_job(clock, name, **{"callback_url": URL, **fields})
+        return await store.admit(job, max_jobs=99, max_jobs_per_tenant=99, max_callbacks_per_tenant=2)
+
+    for name in ("first", "second"):
+        await ask(name)
+        await store.cancel(name, "tenant", ttl_seconds=100)
+    with refused(CallbackQueueFullError, "a tenant has no more callbacks that wait than it may"):
+        await ask("third")
+    with refused(JobNotFoundError, "a job that was refused is not stored"):
+        await store.get("third")
+    await ask("silent", callback_url=None)
+    await ask("foreign", tenant_id="other")
+    claimed = await taken(store)
+    with refused(CallbackQueueFullError, "one that is being sent still waits"):
+        await ask("third")
+    await store.finish_callback(claimed.job_id, SENDER, status=CallbackStatus.FAILED, ttl_seconds=100)
+    await ask("third")
+    clock.advance(2 * DAY)
+    await store.sweep(max_losses=1, ttl_seconds=1)
+    await ask("fourth")
+    await ask("fifth")
 
 
 async def gives_each_callback_to_one_of_many_senders(store: JobStore, clock: ManualClock) -> None:
@@ -324,6 +350,7 @@ CHECKS = (
     callbacks_wait_from_the_final_state_on,
     claims_the_callback_due_longest,
     passes_over_tenants_with_many_callbacks,
+    bounds_the_callbacks_of_each_tenant,
     gives_each_callback_to_one_of_many_senders,
     a_sender_that_dies_is_replaced,
     tries_again_after_a_delay,

@@ -141,6 +141,7 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
         *UPLOAD_PROBLEMS,
         *DRAWING_PROBLEMS,
         *VISION_PROBLEMS,
+        "CALLBACK_QUEUE_FULL",
         "CALLBACK_URL_INVALID",
         "FILE_NOT_FOUND",
         "IDEMPOTENCY_CONFLICT",

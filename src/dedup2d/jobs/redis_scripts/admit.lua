@@ -2,7 +2,7 @@
 -- The same call again, as after a reply that was lost, is the same admission.
 
 local id, tenant, call, digest, payload = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local max_jobs, max_jobs_of_tenant = tonumber(ARGV[7]), tonumber(ARGV[8])
+local max_jobs, max_jobs_of_tenant, max_callbacks = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local owner = owner_of(tenant)
 local mine = root .. 'tenant:' .. owner .. ':'
 
@@ -24,10 +24,13 @@ end
 if redis.call('ZCARD', mine .. 'pending') + redis.call('ZCARD', mine .. 'in_progress') >= max_jobs_of_tenant then
   return {'tenant full'}
 end
+if max_callbacks >= 0 and redis.call('ZCARD', callbacks_of(owner)) >= max_callbacks then
+  return {'callbacks full'}
+end
 
 local job = {id = id, fields = {}, payload = payload}
 local changes = {_call = call, _key = digest ~= '' and digest or nil}
-for at = 9, #ARGV, 2 do
+for at = 10, #ARGV, 2 do
   changes[ARGV[at]] = ARGV[at + 1]
 end
 -- This write comes first: it is the one that Redis refuses while its memory is full.
