@@ -45,6 +45,7 @@ def test_import_loads_nothing_heavy() -> None:
     [
         ("dedup2d.settings", "environ", "engine"),
         ("dedup2d.metrics", "prometheus_client", "http"),
+        ("dedup2d.callbacks.guard", "aiohttp", "http"),
         ("dedup2d.jobs.sqlite", "msgspec", "engine"),
         ("dedup2d.vision.embedded", "numpy", "engine"),
         ("dedup2d.vision.embedded", "cv2", "engine"),
