@@ -155,7 +155,7 @@ class BrokenJobStore(MemoryJobStore):
     async def counts(self) -> JobCounts:
         raise StoreUnavailableError("job store", "its disk is full")
 
-    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int) -> Job:
+    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int, **more: int) -> Job:
         raise StoreUnavailableError("job store", "its disk is full")
 
 

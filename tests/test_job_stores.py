@@ -38,7 +38,7 @@ async def test_contract(
 
 
 class AdmitsInTwoSteps(MemoryJobStore):
-    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int) -> Job:
+    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int, **more: int) -> Job:
         counts = await self.counts()
         if counts.pending + counts.in_progress >= max_jobs:
             max_jobs = 0
@@ -65,7 +65,7 @@ class ClaimsInTwoSteps(MemoryJobStore):
 
 
 class ForgetsTenantLimit(MemoryJobStore):
-    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int) -> Job:
+    async def admit(self, job: Job, *, max_jobs: int, max_jobs_per_tenant: int, **more: int) -> Job:
         return await super().admit(job, max_jobs=max_jobs, max_jobs_per_tenant=10**6)
 
 
