@@ -227,6 +227,12 @@ async def test_keys_are_met_for_a_while() -> None:
         keys.clock.advance(1)
         assert not keys.ring.met(made.text)
 
+        await keys.ring.find(made.text)
+        await keys.maker.revoke(made.record.key_id)
+        keys.clock.advance(FRESH)
+        assert await keys.ring.find(made.text) is None
+        assert not keys.ring.met(made.text), "a revoked key is as wrong as any"
+
 
 async def test_another_secret_stops_the_start(caplog: pytest.LogCaptureFixture) -> None:
     """If this fails, a machine with a wrong DEDUP2D_KEYS_SECRET answers 401 to everybody."""

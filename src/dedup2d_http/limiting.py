@@ -16,7 +16,7 @@ from dedup2d_http.problems import HttpError, problem_response
 
 __all__ = ["RequestLimit", "WrongKeys", "limit_headers"]
 
-_BUCKETS = 2**16
+_BUCKETS = 2**14
 
 
 def limit_headers(allowance: Allowance) -> dict[str, str]:

@@ -41,16 +41,19 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, UnknownCommandError):
         # Its own text would load every command to suggest one.
         given = error.unused_tokens[0] if error.unused_tokens else ""
-        return f"there is no command {given!r}: see dedup2d --help"
+        return f"there is no command {given!r}: see {_help_of(error)}"
     if isinstance(error, CycloptsError):
-        command = " ".join(("dedup2d", *(error.command_chain or ()), "--help"))
-        return f"{' '.join(str(error).split())} (see {command})"
+        return f"{' '.join(str(error).split())} (see {_help_of(error)})"
     if isinstance(error, Dedup2DError):
         return str(error)
     if isinstance(error, OSError):
         named = isinstance(error.filename, str | bytes)
         return f"{os.fsdecode(error.filename)}: {_said(error)}" if named else _said(error)
     return f"this is a bug of dedup2d, please report it: {error!r}"
+
+
+def _help_of(error: CycloptsError) -> str:
+    return " ".join(("dedup2d", *(error.command_chain or ()), "--help"))
 
 
 def _said(error: OSError) -> str:

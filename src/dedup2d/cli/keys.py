@@ -52,8 +52,8 @@ _COLUMNS = (
     Column("tenant"),
     Column("may"),
     Column("state"),
-    Column("created"),
-    Column("expires"),
+    Column("created (UTC)"),
+    Column("expires (UTC)"),
     Column("name", wraps=True),
 )
 
@@ -107,7 +107,7 @@ def create(
     terminal.line(made.text)
     key = made.record
     terminal.note(
-        f"key {key.key_id} of tenant {key.tenant_id}: may {_scopes(key)}; expires {_day(key.expires_at)}."
+        f"key {key.key_id} of tenant {key.tenant_id}: may {_scopes(key)}; {_end(key)}."
         f" Keep it now: it is shown this once. {_SOON}"
     )
     return Exit.OK
@@ -248,7 +248,11 @@ def _scopes(key: StoredKey) -> str:
 
 
 def _day(at: float | None) -> str:
-    return "never" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return "never" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _end(key: StoredKey) -> str:
+    return "never expires" if key.expires_at is None else f"expires {_day(key.expires_at)} UTC"
 
 
 def _as_json(key: StoredKey) -> dict[str, object]:

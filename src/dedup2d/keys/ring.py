@@ -135,7 +135,9 @@ class KeyRing:
         if found is None:
             key_id = read_key(text)
             found = None if key_id is None else await self._stored(key_id, text)
-        if found is not None:
+        if found is None:
+            self._met.pop(self._mark(text), None)
+        else:
             self._remember_meeting(text)
         return found
 
