@@ -58,7 +58,17 @@ async def test_a_deployment_that_is_well_is_called_so(variables: dict[str, str])
 
     assert not [one for one in findings if one.state == "error"]
     parts = {one.part for one in findings}
-    assert parts == {"settings", "data directory", "redis", "jobs", "files", "keys", "queue", "vision"}
+    assert parts == {
+        "settings",
+        "data directory",
+        "redis",
+        "jobs",
+        "files",
+        "keys",
+        "queue",
+        "callbacks",
+        "vision",
+    }
     assert of(findings, "jobs").text == "in Redis: 0 waiting, 0 running"
     assert of(findings, "vision").state == "ok"
 
@@ -94,6 +104,20 @@ async def test_what_is_wrong_is_named(
     for word in words:
         assert word.format(**places) in wrong.text
     assert all("hunter22" not in one.text and "wrong-secret" not in one.text for one in findings)
+
+
+async def test_how_callbacks_are_guarded_and_signed_is_said(variables: dict[str, str]) -> None:
+    """If this fails, callbacks go out unsigned or into the network, and nobody is told."""
+    careless = {
+        "DEDUP2D_CALLBACK_BLOCK_PRIVATE_NETWORKS": "0",
+        "DEDUP2D_CALLBACK_HMAC_SECRET": "acme:a-secret-of-acme-alone",
+    }
+    plain, warned = await examine(variables), await examine(variables | careless)
+
+    assert "not signed" in of(plain, "callbacks").text
+    said = [one.text for one in warned if one.part == "callbacks" and one.state == "warning"]
+    assert ["private networks" in said[0], "without a secret of their own" in said[1]] == [True, True]
+    assert "a-secret-of-acme-alone" not in str(warned)
 
 
 async def test_stored_keys_are_counted_and_their_secret_is_tried(

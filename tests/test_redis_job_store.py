@@ -18,6 +18,7 @@ from attrs import evolve
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dedup2d.errors import (
+    CallbackStateError,
     ConfigurationError,
     InvalidParameterError,
     JobNotFoundError,
@@ -680,7 +681,8 @@ async def test_records_of_other_versions_are_read(store: RedisJobStore, clock: M
     """If this fails, jobs are lost by an upgrade, or by going back to the version before."""
     job = await admit(store, clock, "job")
     await raw(store).hset(key(store, "job:job"), mapping={"new_field": "x", "_new": "y"})
-    await raw(store).hdel(key(store, "job:job"), "attempts", "losses", "lane", "cancel_requested", "_call")
+    gone = ("attempts", "losses", "lane", "cancel_requested", "_call", "callback_attempts")
+    await raw(store).hdel(key(store, "job:job"), *gone)
     asked = json.loads(await value(store, "payload:job"))
     del asked["params"]["diff_top_n"]
     asked["new"], asked["params"]["new"] = {"a": 1}, 2
@@ -694,6 +696,26 @@ async def test_records_of_other_versions_are_read(store: RedisJobStore, clock: M
     del result["warnings"]
     await raw(store).set(key(store, "result:job"), json.dumps({**result, "new": [1]}))
     assert (await store.get("job")).result == evolve(RESULT, warnings=())
+    assert await store.claim_callback(TOKEN, lease_seconds=60) is None
+    with pytest.raises(CallbackStateError):
+        await store.redeliver("job", "tenant")
+
+
+async def test_an_unreadable_record_keeps_no_callback_back(store: RedisJobStore, clock: ManualClock) -> None:
+    """If this fails, one damaged record keeps all later callbacks from being sent."""
+    for name in ("bad", "good"):
+        await admit(store, clock, name, callback_url=URL)
+        await store.cancel(name, "tenant", ttl_seconds=5)
+        clock.advance(1)
+    await raw(store).hset(key(store, "job:bad"), "started_at", "soon")
+    claimed = await store.claim_callback(TOKEN, lease_seconds=60)
+    assert claimed is not None
+    assert claimed.job_id == "good"
+    await raw(store).hdel(key(store, "job:bad"), "started_at")
+    clock.advance(60)
+    repaired = await store.claim_callback("next", lease_seconds=60)
+    assert repaired is not None
+    assert (repaired.job_id, repaired.callback_attempts) == ("bad", 1)
 
 
 @pytest.mark.parametrize(

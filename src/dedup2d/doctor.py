@@ -17,6 +17,7 @@ import anyio
 from attrs import evolve, field, frozen, validators
 
 from dedup2d.build import (
+    build_callbacks,
     build_files,
     build_jobs,
     build_queue,
@@ -212,6 +213,24 @@ async def _vision(settings: Settings) -> list[Finding]:
     return [Finding("vision", state, f"{where} is {health.status} ({details})")]
 
 
+async def _callbacks(settings: Settings) -> list[Finding]:
+    part, sender = "callbacks", build_callbacks(settings)
+    if sender is None:
+        return [Finding(part, "warning", 'none can be sent: pip install "dedup2d[http]"')]
+    async with sender:
+        signed = "" if settings.callback_secrets else ", not signed: DEDUP2D_CALLBACK_HMAC_SECRET is not set"
+    findings = [Finding(part, "ok", f"they can be sent{signed}")]
+    if not settings.callback_block_private_networks:
+        text = (
+            "they may go to private networks: set DEDUP2D_CALLBACK_BLOCK_PRIVATE_NETWORKS=1, but to develop"
+        )
+        findings.append(Finding(part, "warning", text))
+    if settings.callback_secrets.tenants and not settings.callback_secrets.common:
+        text = "those of tenants without a secret of their own are not signed: add a common secret"
+        findings.append(Finding(part, "warning", text))
+    return findings
+
+
 _CHECKS: Mapping[str, Check] = {
     "data directory": _data_directory,
     "redis": _redis,
@@ -219,5 +238,6 @@ _CHECKS: Mapping[str, Check] = {
     "keys": _keys,
     "files": _files,
     "queue": _queue,
+    "callbacks": _callbacks,
     "vision": _vision,
 }
