@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trustme
 from aiohttp import web
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 from standardwebhooks import Webhook
 
 from dedup2d.callbacks import CallbackSecrets, verify
@@ -148,6 +148,35 @@ async def test_each_tenant_has_its_own_secrets_and_scheme() -> None:
     with pytest.raises(ValueError, match="no signature fits"):
         verify(by_job["two"].headers, by_job["two"].body, SECRET, now=here.clock())
     assert not [name for name in by_job["one"].headers if name.lower().startswith("webhook-")]
+
+
+async def test_a_signer_of_ones_own_is_asked_for_each_tenant() -> None:
+    """If this fails, nobody can sign callbacks as their receivers want it."""
+
+    @frozen
+    class Stamp:
+        tenant_id: str
+
+        def headers(self, **given: Any) -> dict[str, str]:
+            return {"X-Stamp": f"{self.tenant_id} {given['message_id']} {len(given['body'])}"}
+
+    async with bench(signers=Stamp) as here:
+        job = await here.finished(tenant_id="acme")
+        await here.deliver()
+        (received,) = here.receiver.received
+
+    assert received.headers["X-Stamp"] == f"acme {job.callback_message_id} {len(received.body)}"
+    assert "webhook-signature" not in {name.lower() for name in received.headers}
+
+
+async def test_without_a_secret_nothing_is_signed() -> None:
+    """If this fails, callbacks are signed with an empty secret, which looks genuine and is not."""
+    async with bench(secrets=CallbackSecrets(tenants={"other": (SECRET,)})) as here:
+        await here.finished()
+        await here.deliver()
+        (received,) = here.receiver.received
+
+    assert not [name for name in received.headers if "signature" in name.lower()]
 
 
 @pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELED])
