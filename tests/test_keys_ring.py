@@ -251,6 +251,24 @@ async def test_another_secret_stops_the_start(caplog: pytest.LogCaptureFixture) 
     assert old.text not in caplog.text
 
 
+async def test_a_secret_that_cannot_be_read_refuses_its_keys_alone() -> None:
+    """If this fails, a key that root made for the service is an error 500, or stops all other keys."""
+    store, secrets = MemoryKeyStore(), KeySecrets([SECRET])
+    mine = await KeyMaker(store, secrets).create("acme", [Scope.SEARCH])
+    fails = False
+
+    def load() -> KeySecrets:
+        if fails:
+            raise ConfigurationError("keys.secret", "***", "a file that can be read")
+        return secrets
+
+    async with KeyRing({}, store=store, secrets=load) as ring:
+        fails = True
+        made = await KeyMaker(store, KeySecrets([b"n" * 32])).create("acme", [Scope.SEARCH])
+        assert await ring.find(made.text) is None
+        assert await ring.find(mine.text) is not None
+
+
 async def test_a_secret_that_comes_later_is_found() -> None:
     """If this fails, the first `dedup2d keys create` needs a restart of the service."""
     store, secrets = MemoryKeyStore(), KeySecrets([])

@@ -167,13 +167,19 @@ class KeyRing:
         if key is None:
             return None
         if key.secret_id not in self._secrets:
-            self._secrets = self._load_secrets()
+            self._reload_secrets()
         if key.secret_id not in self._secrets:
             _log.error(
                 "a key was made with a secret that is not known here: it is refused; see DEDUP2D_KEYS_SECRET",
                 extra={"key_id": key_id},
             )
         return key if self._secrets.fits(key, text) else None
+
+    def _reload_secrets(self) -> None:
+        try:
+            self._secrets = self._load_secrets()
+        except ConfigurationError:
+            _log.exception("the secret of the keys cannot be read: those made with it are refused")
 
     async def _check_secrets(self) -> None:
         """Tell at the start, not by 401 for everybody, that the secret is another than the keys'."""

@@ -74,12 +74,20 @@ def _write_once(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(text + "\n")
             file.flush()
+            _give_to_owner(file.fileno(), path.parent)
             os.fsync(file.fileno())  # a key that is hashed with it must not outlive it
         with suppress(FileExistsError):
             os.link(name, path)
         _flush_directory(path.parent)
     finally:
         Path(name).unlink()
+
+
+def _give_to_owner(descriptor: int, directory: Path) -> None:
+    """Let the service read what root has made for it: it runs as the owner of its directory."""
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _flush_directory(directory: Path) -> None:

@@ -13,17 +13,20 @@ from dedup2d.testing.expecting import ContractError
 from dedup2d.testing.fake_vision import FakeVision, VisionCall
 from dedup2d.testing.files import FILE_STORE_CHECKS, FileStoreMaker, check_file_store
 from dedup2d.testing.jobs import JOB_STORE_CHECKS, check_job_store
+from dedup2d.testing.keys import KEY_STORE_CHECKS, KeyStoreMaker, check_key_store
 from dedup2d.testing.queues import QUEUE_CHECKS, QueueMaker, check_queue
 from dedup2d.testing.vision import VISION_CLIENT_CHECKS, VisionClientMaker, check_vision_client
 
 __all__ = [
     "FILE_STORE_CHECKS",
     "JOB_STORE_CHECKS",
+    "KEY_STORE_CHECKS",
     "QUEUE_CHECKS",
     "VISION_CLIENT_CHECKS",
     "ContractError",
     "FakeVision",
     "FileStoreMaker",
+    "KeyStoreMaker",
     "ManualClock",
     "QueueMaker",
     "VisionCall",
@@ -31,6 +34,7 @@ __all__ = [
     "check_callback_signer",
     "check_file_store",
     "check_job_store",
+    "check_key_store",
     "check_queue",
     "check_vision_client",
 ]
