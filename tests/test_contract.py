@@ -112,7 +112,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "DEDUP2D_ENGINE_PROCESSES": "1",
         "DEDUP2D_MAX_WRONG_KEYS_PER_MINUTE": "0",
         "DEDUP2D_MAX_REQUESTS_PER_SECOND_PER_TENANT": "0",
-        "DEDUP2D_CALLBACK_ALLOWLIST": "receiver.invalid",  # whatever is made up, nothing is looked up or called
+        "DEDUP2D_CALLBACK_ALLOWLIST": "receiver.invalid",  # nothing made up is called
         "DEDUP2D_CALLBACK_RESOLVE_DNS": "0",
         "DEDUP2D_LOG_LEVEL": "warning",
     }

@@ -64,16 +64,24 @@ def test_python_snippets_run(document: Path, tmp_path: Path) -> None:
     samples = ["dedup2d", "samples", "drawings"]
     subprocess.run(samples, cwd=tmp_path, env=environment(tmp_path), check=True, timeout=120)
 
+    if SERVICE not in script.read_text():
+        run_script(script, environment(tmp_path))
+        return
+    with serving(tmp_path / "service", {"DEDUP2D_API_KEYS": f"default:{KEY}"}) as service:
+        script.write_text(script.read_text().replace(SERVICE, f"127.0.0.1:{service.port}"))
+        run_script(script, {**environment(tmp_path), "KEY": KEY})
+
+
+def run_script(script: Path, env: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", script],
-        cwd=tmp_path,
-        env=environment(tmp_path),
+        cwd=script.parent,
+        env=env,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
-
     assert done.returncode == 0, done.stderr
 
 
