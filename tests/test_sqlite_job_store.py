@@ -336,6 +336,25 @@ async def test_one_unreadable_record_stops_no_other_job(tmp_path: Path) -> None:
         assert (await store.list("tenant")).total == 2
 
 
+async def test_an_unreadable_record_keeps_no_callback_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If this fails, one damaged record keeps all later callbacks from being sent, or fills the log."""
+    clock = ManualClock()
+    async with SQLiteJobStore(tmp_path / "jobs.db", clock=clock) as store:
+        for name in ("bad", "good"):
+            await admit(store, name, callback_url="https://receiver.example/")
+            await store.cancel(name, "tenant", ttl_seconds=5)
+            clock.advance(1)
+        with sqlite3.connect(tmp_path / "jobs.db") as connection:
+            connection.execute("UPDATE jobs SET record = '{' WHERE job_id = 'bad'")
+        connection.close()
+
+        found = [await store.claim_callback("token", lease_seconds=60) for _ in range(20)]
+        assert [job and job.job_id for job in found] == ["good", *[None] * 19]
+        assert caplog.text.count("cannot be read") == 1
+
+
 async def test_every_statement_uses_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, the store gets slower with every job that it has ever finished."""
     statements: set[str] = set()

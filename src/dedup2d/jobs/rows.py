@@ -108,9 +108,11 @@ SELECT job_id, record FROM jobs WHERE gone_after IS NOT NULL AND gone_after < ?
 ORDER BY gone_after, job_id LIMIT ?
 """
 _DUE_CALLBACKS = """
-SELECT job_id, tenant_id FROM jobs WHERE callback_due IS NOT NULL AND callback_due <= ?
-ORDER BY callback_due, tenant_id, job_id
+SELECT job_id FROM jobs WHERE callback_due IS NOT NULL AND callback_due <= ? AND tenant_id NOT IN ({marks})
+ORDER BY callback_due, tenant_id, job_id LIMIT 100
 """
+_POSTPONE = "UPDATE jobs SET callback_due = ? WHERE job_id = ?"
+_UNREADABLE_SECONDS = 60.0
 _CALLBACKS = "SELECT count(*) FROM jobs WHERE tenant_id = ? AND callback_due IS NOT NULL"
 _RECORD = "SELECT record FROM jobs WHERE job_id = ?"
 _COUNTS = """
@@ -198,7 +200,7 @@ def callbacks(connection: Connection, tenant_id: str) -> int:
 
 def any_callback(connection: Connection, now: float, passing_over: Collection[str]) -> bool:
     """Say whether a callback may be due: who only looks keeps nobody from writing."""
-    return next(_due_callbacks(connection, now, passing_over), None) is not None
+    return bool(_due_callbacks(connection, now, passing_over))
 
 
 def due_callback(connection: Connection, now: float, passing_over: Collection[str]) -> Job | None:
@@ -207,17 +209,17 @@ def due_callback(connection: Connection, now: float, passing_over: Collection[st
         try:
             job = find(connection, job_id)
         except UnreadableRecordError:
-            _log.exception("a job's callback was left out")
+            _log.exception("a job's callback cannot be read; it is tried later", extra={"job_id": job_id})
+            connection.execute(_POSTPONE, (now + _UNREADABLE_SECONDS, job_id))
             continue
         if job is not None and callback_steps.claimable(job, now):
             return job
     return None
 
 
-def _due_callbacks(connection: Connection, now: float, passing_over: Collection[str]) -> Iterator[str]:
-    for job_id, tenant_id in connection.execute(_DUE_CALLBACKS, (now,)):
-        if tenant_id not in passing_over:
-            yield job_id
+def _due_callbacks(connection: Connection, now: float, passing_over: Collection[str]) -> list[str]:
+    query = _DUE_CALLBACKS.format(marks=",".join("?" * len(passing_over)))
+    return [job_id for (job_id,) in connection.execute(query, (now, *passing_over))]
 
 
 def _whole(row: tuple[str, str | None] | None) -> Job | None:
