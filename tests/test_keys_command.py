@@ -233,6 +233,19 @@ def test_running_services_take_and_refuse_keys_within_seconds(
             until(lambda client=client: client.get(JOBS, headers=headers).status_code == 401)
 
 
+@pytest.mark.once
+def test_a_start_is_written_down(data_dir: Path) -> None:
+    """If this fails, nobody can say since when a service runs with another configuration."""
+    given = {"DEDUP2D_API_KEYS": "acme:0123456789abcdef", "DEDUP2D_LOG_LEVEL": "error"}
+    with serving(data_dir, given) as served:
+        log = served.log.read_text()
+
+    (line,) = [json.loads(line) for line in log.splitlines() if "config.start" in line]
+    assert (line["logger"], line["settings"]["DEDUP2D_LOG_LEVEL"]) == ("dedup2d.audit", "error")
+    assert line["settings"]["DEDUP2D_API_KEYS"] == "***"
+    assert " on " in line["who"]
+
+
 def until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
     while not holds():

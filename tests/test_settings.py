@@ -175,6 +175,29 @@ def test_keys_can_have_scopes() -> None:
     }
 
 
+def test_what_was_changed_is_told_without_secrets() -> None:
+    """If this fails, the audit log does not say how a service was set up, or gives its keys away."""
+    settings = Settings.from_environment(
+        {
+            "DEDUP2D_PORT": "9000",
+            "DEDUP2D_HOST": "127.0.0.1",
+            "DEDUP2D_API_KEYS": "acme:0123456789abcdef",
+            "DEDUP2D_KEYS_SECRET": "s" * 32,
+            "DEDUP2D_REDIS_URL": "redis://:hunter22@redis",
+            "DEDUP2D_TENANT_LIMITS": "acme:max_jobs=5",
+        }
+    )
+    changed = settings.changed()
+
+    assert changed.pop("DEDUP2D_TENANT_LIMITS").count("max_jobs=5") == 1
+    assert changed == {
+        "DEDUP2D_PORT": "9000",
+        "DEDUP2D_API_KEYS": "***",
+        "DEDUP2D_KEYS_SECRET": "***",
+        "DEDUP2D_REDIS_URL": "***",
+    }
+
+
 def test_limits_of_tenants_are_read() -> None:
     """If this fails, a tenant has other limits than the operator set."""
     settings = Settings.from_environment(

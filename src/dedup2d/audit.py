@@ -7,6 +7,9 @@ The lines are written at every log level. They hold ids, never keys, names of fi
 from __future__ import annotations
 
 import logging
+import os
+import pwd
+import socket
 from typing import Any
 
 from dedup2d.errors import MissingExtraError
@@ -16,11 +19,20 @@ try:
 except ImportError as error:
     raise MissingExtraError("http", "the audit log") from error
 
-__all__ = ["AUDIT_LOGGER", "audit"]
+__all__ = ["AUDIT_LOGGER", "audit", "operator"]
 
 AUDIT_LOGGER = "dedup2d.audit"
 
 log = structlog.get_logger(AUDIT_LOGGER)
+
+
+def operator() -> str:
+    """Return who runs this process, and where: for what is done without a key."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container, users often have no name
+        user = f"uid {os.getuid()}"
+    return f"{user} on {socket.gethostname()}"
 
 
 def audit(what: str, *, who: str, tenant_id: str, request_id: str, **details: Any) -> None:

@@ -229,6 +229,15 @@ class Settings(AccessSettings):
         """Return the names of all variables that are read, former ones too."""
         return frozenset({variable.name for variable in cls.variables()} | set(_FORMER_NAMES.values()))
 
+    def changed(self) -> dict[str, str]:
+        """Return the settings that differ from their defaults, with their values; secret ones as `***`."""
+        fresh = type(self)()
+        return {
+            each.metadata["variable"].name: str(getattr(self, each.name)) if each.repr else "***"
+            for each in fields(type(self))
+            if getattr(self, each.name) != getattr(fresh, each.name)
+        }
+
     @classmethod
     def variables(cls) -> tuple[Variable, ...]:
         """Return every setting, for documentation."""

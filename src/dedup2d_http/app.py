@@ -16,6 +16,7 @@ from dedup2d.keys.ring import KeyRing
 from dedup2d.metrics import PrometheusMetrics
 from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
+from dedup2d_http.auditing import audit_start
 from dedup2d_http.auth import Authentication, LoopbackGuard
 from dedup2d_http.context import RequestContext
 from dedup2d_http.cors import CrossOrigin
@@ -119,6 +120,7 @@ def from_environment() -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with keys, counters, service:
+            audit_start(settings)
             yield
 
     return create_app(service, settings, keys=keys, counters=counters, metrics=metrics, lifespan=lifespan)

@@ -31,6 +31,7 @@ from dedup2d.metrics import PrometheusMetrics
 from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
 from dedup2d_http.app import create_app
+from dedup2d_http.auditing import audit_start
 from dedup2d_http.auth import check_exposure
 from dedup2d_http.connections import BACKLOG, connection_limit, free_address, listen
 from dedup2d_http.counters import build_counters
@@ -100,6 +101,7 @@ async def serve(
     async with build_key_ring(settings) as keys, build_counters(settings) as counters:
         check_exposure(settings.host, keyed=await keys.needed())
         address, port = free_address(settings.host, settings.port)
+        audit_start(settings)
         async with unopened as service:
             app = create_app(
                 service, settings, keys=keys, counters=counters, metrics=metrics, stopping=stopping

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
-import pwd
 import re
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +15,7 @@ from uuid import uuid4
 from attrs import evolve
 from cyclopts import App, Parameter, validators
 
-from dedup2d.audit import audit
+from dedup2d.audit import audit, operator
 from dedup2d.cli.exits import Exit
 from dedup2d.cli.options import DataDir, Json, Quiet, at_least_one, load_settings
 from dedup2d.cli.session import run_async
@@ -96,7 +93,7 @@ def create(
         async with _open(settings) as store:
             maker = KeyMaker(store, await secrets_for_new_keys(settings, store))
             return await maker.create(
-                tenant_id, scope or [Scope.SEARCH], name=name, by=_who(), seconds=seconds
+                tenant_id, scope or [Scope.SEARCH], name=name, by=operator(), seconds=seconds
             )
 
     made = run_async(work)
@@ -188,7 +185,7 @@ async def _revoke(settings: Settings, keys: tuple[str, ...], terminal: Terminal)
         maker = KeyMaker(store, key_secrets(settings))
         for key in keys:
             try:
-                found.append(await maker.revoke(key, by=_who()))
+                found.append(await maker.revoke(key, by=operator()))
             except InvalidParameterError as error:
                 terminal.error(visible(str(error)))
     return found
@@ -261,14 +258,6 @@ def _as_json(key: StoredKey) -> dict[str, object]:
     return {**shown, "scopes": sorted(key.scopes), "state": key.state(time.time()).value}
 
 
-def _who() -> str:
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # in a container, users often have no name
-        user = f"uid {os.getuid()}"
-    return f"{user} on {socket.gethostname()}"
-
-
 def _audit(settings: Settings, what: str, key: StoredKey) -> None:
     """Write the line of the audit log; who sits at a terminal is told what was done anyway."""
     if settings.log_format == "auto" and sys.stderr.isatty():
@@ -276,7 +265,7 @@ def _audit(settings: Settings, what: str, key: StoredKey) -> None:
     configure_logging(level=settings.log_level, form=settings.log_format)
     audit(
         what,
-        who=_who(),
+        who=operator(),
         tenant_id=key.tenant_id,
         request_id=uuid4().hex,
         key_id=key.key_id,
