@@ -36,6 +36,28 @@ def dedup2d_without(
     )
 
 
+def test_the_client_needs_nothing_of_engine_and_server() -> None:
+    """If this fails, whoever only calls a service must install all that it is made of."""
+    others = ("redis", "rq", "starlette", "granian", "structlog", "prometheus_client", "purgatory", "environ")
+    hidden = f"import sys; sys.modules.update(dict.fromkeys({(*ENGINE, *others)!r}))\n"
+    script = hidden + "from dedup2d.client import *; ClientOptions(url='http://127.0.0.1'); print('made')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50
+    )
+
+    assert (done.stdout, done.stderr) == ("made\n", "")
+
+
+def test_a_client_without_its_packages_names_the_extra() -> None:
+    """If this fails, an import error names a package that nobody asked for."""
+    script = "import sys; sys.modules['aiohttp'] = None; import dedup2d.client"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50
+    )
+
+    assert 'pip install "dedup2d[' in done.stderr
+
+
 @pytest.mark.parametrize("command", ["serve", "worker", "doctor", "vision serve"])
 def test_services_and_workers_need_no_engine(command: str, tmp_path: Path) -> None:
     """If this fails, machines that only ask a vision server must install all imaging packages."""

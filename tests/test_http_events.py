@@ -118,6 +118,17 @@ async def test_no_more_streams_than_may_be() -> None:
     assert not streams._open
 
 
+async def test_head_opens_no_stream() -> None:
+    """If this fails, a HEAD request hangs until the job ends."""
+    async with bench(concurrency=0) as api:
+        path = await api.submit()
+        with anyio.fail_after(3):
+            head = await api.client.head(f"{path}/events")
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
+
+
 async def test_events_of_nobodys_job() -> None:
     """If this fails, the events of another tenant's job are told, or open a stream."""
     async with bench(keyed(), key=KEY, concurrency=0) as api:

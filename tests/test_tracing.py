@@ -12,12 +12,14 @@ import anyio
 import pytest
 import structlog
 
+from dedup2d.callbacks.sending import CallbackSender
 from dedup2d.settings import Settings
 from dedup2d.testing import FakeVision
 from dedup2d.tracing import REQUEST_ID, TRACE, Trace, current_traceparent, trace_of, working_for
 from dedup2d.types import SearchParams
 from dedup2d.vision.http import HTTPVisionClient, VisionOptions
 from dedup2d_http.logs import configure_logging
+from tests.callback_receiver import options_for, receiving
 from tests.http_support import PNG, Bench, bench
 from tests.vision_stub import vision_stub
 
@@ -136,6 +138,29 @@ async def test_one_trace_from_the_client_to_the_vision_server(logged: io.StringI
     for line in (request, started):
         assert (line["request_id"], line["trace_id"]) == ("order-17", TRACE_ID)
     assert request["span_id"] != started["span_id"]
+
+
+async def test_the_callback_of_a_job_belongs_to_its_trace(logged: io.StringIO) -> None:
+    """If this fails, a callback that never came cannot be found by the request that asked for it."""
+    async with receiving() as receiver:
+        sender = CallbackSender(options=options_for(receiver))
+        async with bench(Settings(), callbacks=sender) as api:
+            headers = {"traceparent": SENT, "X-Request-Id": "order-18"}
+            answer = await api.client.post(
+                "/api/v1/dedup/2d/search",
+                params={"callback_url": receiver.url},
+                files={"file": ("a.png", PNG)},
+                headers=headers,
+            )
+            assert answer.status_code == 202, answer.text
+            with anyio.fail_after(10):
+                while not lines(logged, event="callback has ended"):  # noqa: ASYNC110 - only the log tells
+                    await anyio.sleep(0.01)
+
+    (ended,) = lines(logged, event="callback has ended")
+    assert (ended["request_id"], ended["trace_id"]) == ("order-18", TRACE_ID)
+    (received,) = receiver.received
+    assert "traceparent" not in {name.lower() for name in received.headers}
 
 
 async def test_a_job_of_nobodys_trace_begins_one(logged: io.StringIO) -> None:

@@ -22,6 +22,7 @@ from dedup2d.callbacks.schedule import delay_after
 from dedup2d.errors import Dedup2DError, LeaseLostError, StoreUnavailableError
 from dedup2d.observe import Observer
 from dedup2d.protocols import JobStore
+from dedup2d.tracing import working_for
 from dedup2d.types import CallbackStatus, Job
 
 __all__ = ["Deliverer"]
@@ -98,7 +99,7 @@ class Deliverer:
                 break
             taken += 1
             self._in_hand[job.tenant_id] += 1
-            tasks.start_soon(self._deliver, job, token)
+            tasks.start_soon(self._deliver_in_trace, job, token)
         return taken
 
     async def _claimed(self, token: str) -> Job | None:
@@ -126,6 +127,10 @@ class Deliverer:
     @property
     def _lease_seconds(self) -> float:
         return self.options.timeout_seconds + _LEASE_BEYOND_TIMEOUT_SECONDS
+
+    async def _deliver_in_trace(self, job: Job, token: str) -> None:
+        with working_for(job.request_id, job.traceparent):
+            await self._deliver(job, token)
 
     async def _deliver(self, job: Job, token: str) -> None:
         """Make one attempt and note how it went; whatever stops this gives the callback back."""
