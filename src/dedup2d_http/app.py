@@ -26,6 +26,7 @@ from dedup2d_http.problems import HttpError, on_http_error, on_http_exception, o
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import Api, route
 from dedup2d_http.stopping import Stopping
+from dedup2d_http.upload_places import UploadPlaces
 from dedup2d_http.uploads import UploadLimits
 
 __all__ = ["create_app", "from_environment"]
@@ -99,6 +100,7 @@ def _middleware(
             Authentication, keys=keys, default_tenant=settings.tenant, prefix="/api/", wrong_keys=wrong_keys
         ),
         Middleware(RequestLimit, counters=counters, per_second=settings.requests_per_second),
+        Middleware(UploadPlaces),
     ]
 
 

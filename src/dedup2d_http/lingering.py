@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Lingering"]
+__all__ = ["Lingering", "has_body"]
 
 
 class Lingering:
@@ -38,11 +38,11 @@ class Lingering:
 
         await self._app(scope, noted, send)
         with anyio.move_on_after(self._seconds):
-            while more and _has_body(scope):
+            while more and has_body(scope):
                 await noted()
 
 
-def _has_body(scope: Scope) -> bool:
+def has_body(scope: Scope) -> bool:
     """Whether a body was announced: without one there may be nothing to receive."""
     headers = dict(scope["headers"])
     return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers

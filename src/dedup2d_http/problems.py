@@ -64,6 +64,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "JOB_QUEUE_FULL": Problem(429, "The job queue is full"),
     "RATE_LIMITED": Problem(429, "Too many requests"),
     "TOO_MANY_STREAMS": Problem(429, "Too many streams are open"),
+    "TOO_MANY_UPLOADS": Problem(429, "Too many bodies are being received"),
     "INTERNAL": Problem(500, "Something failed that should not"),
     "WORKER_LOST": Problem(500, "The worker was lost"),
     "VISION_UNSUPPORTED": Problem(501, "The vision engine cannot do this"),
