@@ -76,7 +76,7 @@ class JobEvents:
     Args:
         api: knows the job.
         tenant_id, job_id: which one.
-        look_seconds: how often the job is looked at.
+        look_seconds: how often the job is looked at; up to four times as long while nothing changes.
         silence_seconds: after so long without an event comes a comment, so that proxies keep the connection.
         most_seconds: how long one stream may last: a key that was revoked does not see for ever.
     """
@@ -91,8 +91,8 @@ class JobEvents:
     async def follow(self, told: str) -> AsyncGenerator[bytes, None]:
         """Give the bytes of the stream; *told* is the id of an event that came before."""
         yield b"retry: %d\n\n" % RETRY_MILLISECONDS
-        end = anyio.current_time() + self.most_seconds
         heard = anyio.current_time()
+        end, pause = heard + self.most_seconds, self.look_seconds
         while (now := anyio.current_time()) < end:
             try:
                 job = await self.api.service.get(self.tenant_id, self.job_id)
@@ -101,13 +101,14 @@ class JobEvents:
             if (identifier := _identifier(job)) != told:
                 name = "final" if job.status.final else "progress"
                 yield event(name, msgspec.json.encode(job_summary(job)), identifier=identifier)
-                told, heard = identifier, now
+                told, heard, pause = identifier, now, self.look_seconds
             elif now - heard >= self.silence_seconds:
                 yield b": still here\n\n"
                 heard = now
             if job.status.final:
                 return
-            await anyio.sleep(self.look_seconds)
+            await anyio.sleep(pause)
+            pause = min(4 * self.look_seconds, pause * 1.2)
 
 
 def _identifier(job: Job) -> str:
