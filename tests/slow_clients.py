@@ -1,8 +1,8 @@
 """
 Clients that hold their connections, and honest ones that send much, in a process of their own.
 
-`python -m tests.slow_clients hold PORT COUNT PATH` opens COUNT connections of each kind and keeps them,
-opening again what is closed, until its input ends. `python -m tests.slow_clients upload PORT COUNT BYTES`
+`python -m tests.slow_clients hold PORT KEY COUNT PATH` opens COUNT connections of each kind and keeps them,
+opening again what is closed, until its input ends. `python -m tests.slow_clients upload PORT KEY COUNT BYTES`
 sends COUNT drawings at once as searches and prints the status of each answer.
 """
 
@@ -28,9 +28,12 @@ PIPELINED = 200
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def post(length: int, path: str = "search?async=true") -> bytes:
-    lines = (f"POST {API}/{path} HTTP/1.1", "Host: localhost", KIND, f"Content-Length: {length}", "", "")
-    return "\r\n".join(lines).encode()
+def request(line: str, key: str, *more: str) -> bytes:
+    return "\r\n".join((f"{line} HTTP/1.1", "Host: localhost", f"X-API-Key: {key}", *more, "", "")).encode()
+
+
+def post(key: str, length: int) -> bytes:
+    return request(f"POST {API}/search?async=true", key, KIND, f"Content-Length: {length}")
 
 
 async def drip(streams: Streams, first: bytes) -> None:
@@ -43,33 +46,34 @@ async def drip(streams: Streams, first: bytes) -> None:
         writer.write(b"a")
 
 
-async def slow_header(streams: Streams, _: str) -> None:
+async def slow_header(streams: Streams, *_: str) -> None:
     await drip(streams, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
 
 
-async def slow_body(streams: Streams, _: str) -> None:
-    await drip(streams, post(50_000_000) + HEAD + small_png()[:64])
+async def slow_body(streams: Streams, key: str, _: str) -> None:
+    await drip(streams, post(key, 50_000_000) + HEAD + small_png()[:64])
 
 
-async def idle(streams: Streams, _: str) -> None:
+async def idle(streams: Streams, *_: str) -> None:
     reader, writer = streams
     writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     while await reader.read(4096):
         pass
 
 
-async def slow_reader(streams: Streams, path: str) -> None:
+async def slow_reader(streams: Streams, key: str, path: str) -> None:
     """Ask for much and take a byte a second."""
     reader, writer = streams
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * PIPELINED)
+    writer.write(request(f"GET {path}", key) * PIPELINED)
     while await reader.read(1):  # noqa: ASYNC110 - it is slow on purpose
         await asyncio.sleep(1)
 
 
-KINDS: tuple[Callable[[Streams, str], Awaitable[None]], ...] = (slow_header, slow_body, idle, slow_reader)
+Kind = Callable[[Streams, str, str], Awaitable[None]]
+KINDS: tuple[Kind, ...] = (slow_header, slow_body, idle, slow_reader)
 
 
-async def keep(port: int, kind: Callable[[Streams, str], Awaitable[None]], path: str) -> None:
+async def keep(port: int, kind: Kind, key: str, path: str) -> None:
     """Be a client of *kind* for ever: what the service closes is opened again."""
     while True:
         taking = socket.socket()
@@ -77,15 +81,15 @@ async def keep(port: int, kind: Callable[[Streams, str], Awaitable[None]], path:
         taking.setblocking(False)
         try:
             await asyncio.get_running_loop().sock_connect(taking, ("127.0.0.1", port))
-            await kind(await asyncio.open_connection(sock=taking, limit=1024), path)
+            await kind(await asyncio.open_connection(sock=taking, limit=1024), key, path)
         except OSError:
             await asyncio.sleep(0.5)
         finally:
             taking.close()
 
 
-async def hold(port: int, count: int, path: str) -> None:
-    clients = [asyncio.create_task(keep(port, kind, path)) for _ in range(count) for kind in KINDS]
+async def hold(port: int, key: str, count: int, path: str) -> None:
+    clients = [asyncio.create_task(keep(port, kind, key, path)) for _ in range(count) for kind in KINDS]
     await asyncio.sleep(1)
     print("holding", flush=True)  # noqa: T201 - the test reads it
     await asyncio.to_thread(sys.stdin.read)
@@ -93,7 +97,7 @@ async def hold(port: int, count: int, path: str) -> None:
         client.cancel()
 
 
-def upload(port: int, count: int, size: int) -> None:
+def upload(port: int, key: str, count: int, size: int) -> None:
     with tempfile.NamedTemporaryFile() as body:
         body.write(HEAD + small_png())
         body.truncate(len(HEAD) + size)
@@ -104,7 +108,7 @@ def upload(port: int, count: int, size: int) -> None:
 
         def send(_: int) -> str:
             with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
-                connection.sendall(post(length))
+                connection.sendall(post(key, length))
                 with Path(body.name).open("rb") as file:
                     connection.sendfile(file)
                 return connection.recv(65536).partition(b"\r\n")[0].decode()
@@ -115,8 +119,8 @@ def upload(port: int, count: int, size: int) -> None:
 
 
 if __name__ == "__main__":
-    what, port, count, more = sys.argv[1:]
+    what, port, key, count, more = sys.argv[1:]
     if what == "hold":
-        asyncio.run(hold(int(port), int(count), more))
+        asyncio.run(hold(int(port), key, int(count), more))
     else:
-        upload(int(port), int(count), int(more))
+        upload(int(port), key, int(count), int(more))

@@ -16,6 +16,7 @@ from attrs import define, field
 
 from dedup2d_http.routing import PREFIX
 from tests.drawings import small_png
+from tests.http_support import KEY, OTHER_KEY
 from tests.serving import Served, serving
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(180)]
@@ -83,15 +84,21 @@ def clients(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 def test_two_hundred_slow_clients_and_fifty_large_uploads(tmp_path: Path) -> None:
     """If this fails, slow clients stop the service for others, or uploads fill its memory."""
-    with serving(tmp_path / "data") as served, served.client() as client:
+    keys = {"DEDUP2D_API_KEYS": f"honest:{KEY},slow:{OTHER_KEY}"}
+    with (
+        serving(tmp_path / "data", keys) as served,
+        served.client(KEY) as client,
+        served.client(OTHER_KEY) as other,
+    ):
         drawing = {"file": ("a.png", small_png())}
-        added = client.post(f"{PREFIX}/index/add", files=drawing).json()
+        client.post(f"{PREFIX}/index/add", files=drawing)
+        added = other.post(f"{PREFIX}/index/add", files=drawing).json()
         path = f"{PREFIX}/index/drawings/{added['drawing_id']}/image"
         watch = Watch(served)
-        with watch.watching(), clients("hold", served.port, 50, path) as slow:
+        with watch.watching(), clients("hold", served.port, OTHER_KEY, 50, path) as slow:
             assert slow.stdout
             assert slow.stdout.readline() == "holding\n"
-            with clients("upload", served.port, 50, 50_000_000) as honest:
+            with clients("upload", served.port, KEY, 50, 50_000_000) as honest:
                 found = client.post(f"{PREFIX}/search", files=drawing)
                 answers, _ = honest.communicate()
             total = client.get(f"{PREFIX}/jobs").json()["total"]
