@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from schemathesis.config import SchemathesisConfig
 
@@ -24,7 +25,7 @@ from dedup2d_http.routing import PREFIX
 from tests.drawings import small_dxf, small_pdf, small_png
 from tests.serving import Served, serving
 
-EXAMPLES = int(os.environ.get("DEDUP2D_CONTRACT_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("DEDUP2D_CONTRACT_EXAMPLES", "3"))
 KEY = "key-of-the-contract-tests"
 PARTS = ("flange", "bracket", "shaft")
 
@@ -143,3 +144,28 @@ def _fill(client: httpx.Client) -> None:
 def test_every_answer_is_as_promised(case: schemathesis.Case, service: Served) -> None:
     """If this fails, the API does what its document does not say, or takes what it forbids."""
     case.call_and_validate(base_url=service.url, headers={"X-API-Key": KEY}, timeout=60)
+
+
+class _Calls(SCHEMA.as_state_machine()):  # type: ignore[misc]  # made at run time
+    """Calls one after the other, with what earlier ones gave: ids of jobs and drawings, tokens of pages."""
+
+    service: Served
+
+    def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+        return {"base_url": self.service.url, "headers": {"X-API-Key": KEY}, "timeout": 60}
+
+
+@pytest.mark.once
+@pytest.mark.timeout(600)
+def test_calls_that_follow_from_each_other(service: Served) -> None:
+    """If this fails, what was removed is still there, or what was just made is not."""
+    _Calls.service = service
+    _Calls.run(
+        settings=settings(
+            max_examples=2 * EXAMPLES,
+            stateful_step_count=8,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+    )
