@@ -31,6 +31,8 @@ async def keeps_an_admitted_job_as_it_is(store: JobStore, clock: ManualClock) ->
             ignore=(Area(x=0.7, y=0.8, width=0.3, height=0.1 + 0.2), "frame"),
         ),
         idempotency_key="key one",
+        request_id="order-17",
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
     returned = await store.admit(job, max_jobs=10, max_jobs_per_tenant=10)
     expect_same(returned, job, "admit returns the job")
