@@ -20,7 +20,7 @@ from tests.test_http_server import Running, running
 HEAD = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
 BODY = HEAD + PNG + b"\r\n--B--\r\n"
 SECONDS = 5.0
-EXAMPLES = 150
+EXAMPLES = 100
 STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
 
 some = st.binary(max_size=12)
