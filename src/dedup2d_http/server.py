@@ -101,8 +101,8 @@ async def serve(
     async with build_key_ring(settings) as keys, build_counters(settings) as counters:
         check_exposure(settings.host, keyed=await keys.needed())
         address, port = free_address(settings.host, settings.port)
-        audit_start(settings)
         async with unopened as service:
+            audit_start(settings)
             app = create_app(
                 service, settings, keys=keys, counters=counters, metrics=metrics, stopping=stopping
             )
