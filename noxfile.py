@@ -20,7 +20,7 @@ LINT_TOOLS = nox.project.dependency_groups(PROJECT, "lint")
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
 nox.options.download_python = "never"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "bare", "tests", "servers", "coverage"]
+nox.options.sessions = ["lint", "types", "bare", "tests", "servers"]
 
 
 @nox.session
@@ -48,13 +48,10 @@ def bare(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Test everything; on the first Python with coverage, whole deployments and all that needs one only."""
+    """Test everything; whole deployments, and what takes long and needs one Python only, on the first."""
     session.install(*TEST_TOOLS, "-e", ".[all]")
-    if session.python == PYTHONS[0]:
-        session.run("coverage", "erase")
-        session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
-    else:
-        session.run("pytest", *PARALLEL, "-m", "not deployment and not once", *session.posargs)
+    some = () if session.python == PYTHONS[0] else ("-m", "not deployment and not once")
+    session.run("pytest", *PARALLEL, "--durations", "20", *some, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -74,10 +71,12 @@ def contract(session: nox.Session) -> None:
     )
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(default=False, python=PYTHONS[0])
 def coverage(session: nox.Session) -> None:
-    """Report what the tests of the first Python covered, and refuse too little."""
-    session.install("coverage[toml]")
+    """Test once more and report what was covered, in child processes too; refuse too little."""
+    session.install(*TEST_TOOLS, "-e", ".[all]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report", "--skip-covered", "--fail-under=85")
 
