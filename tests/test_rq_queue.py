@@ -505,9 +505,9 @@ async def test_a_redis_that_lost_its_data_unnoticed_sees_the_worker_again(place:
     async with place.queue() as queue, consuming(queue, jobs.handler(queue)):
         await until(lambda: bool(place.workers()))
         (worker,) = place.workers()
-        place.client.delete(worker.key, f"rq:workers:{place.main}")
         place.client.srem("rq:queues", f"rq:queue:{place.main}")
-        await until(lambda: bool(place.workers()), 8)
+        place.client.delete(worker.key, f"rq:workers:{place.main}")
+        await until(lambda: bool(place.workers()), 20)
         assert place.client.sismember("rq:queues", f"rq:queue:{place.main}")
 
 

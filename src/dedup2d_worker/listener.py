@@ -73,10 +73,10 @@ class _Worker(SimpleWorker):
 
     def appear(self) -> None:
         """Be listed by `rq info` and the dashboards, the queues too; after a loss of data as well."""
+        self.connection.sadd(Queue.redis_queues_keys, *self.queue_keys())
         self.connection.delete(self.key)
         self.register_birth()  # type: ignore[no-untyped-call]
         self.set_state(WorkerStatus.IDLE)
-        self.connection.sadd(Queue.redis_queues_keys, *self.queue_keys())
 
     def is_known(self) -> bool:
         return bool(self.connection.hexists(self.key, "birth"))
