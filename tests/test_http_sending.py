@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -111,6 +113,19 @@ def test_cutting_closes_one_connection() -> None:
             assert ends[0].recv(1) == b""
             assert ends[1].recv(1) == b"x"
             assert first.recv(1) == b""
+
+
+def test_cutting_leaves_no_file_open() -> None:
+    """If this fails, some slow clients make a service run out of files."""
+    before = open_files()
+    with tempfile.TemporaryFile():  # a file that is no socket, for one
+        cut_connection(CLIENT)
+
+    assert open_files() <= before
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 def test_the_kernel_closes_connections_that_nobody_reads() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from dedup2d.errors import ConfigurationError
@@ -68,16 +69,19 @@ def cut_connection(client: tuple[str, int] | None) -> None:
     if client is None:
         return
     for file in Path("/dev/fd").iterdir():
-        try:
-            copy = socket.socket(fileno=os.dup(int(file.name)))
-        except OSError:
-            continue  # no socket, or closed in the meantime
-        with copy:
-            try:
-                if copy.getpeername()[:2] == tuple(client)[:2]:
-                    copy.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # not connected, or gone by itself
+        # No socket, not connected, or closed in the meantime: then it is not the one.
+        with suppress(OSError), _copy_of(int(file.name)) as copy:
+            if copy.getpeername()[:2] == tuple(client)[:2]:
+                copy.shutdown(socket.SHUT_RDWR)
+
+
+def _copy_of(descriptor: int) -> socket.socket:
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 def free_address(host: str, port: int, *, setting: str = "DEDUP2D_HOST:DEDUP2D_PORT") -> tuple[str, int]:
