@@ -14,19 +14,20 @@ from dedup2d_http.views import OfferView, json_response
 
 __all__ = ["RESOURCES"]
 
-_MOST_BYTES = 4096 * 1024 * 1024
+# How many there may really be is the service's to say, which knows the tenant's limit.
+_QUERY = {"size": whole(1, 4096 * 1024 * 1024).saying("bytes of the drawing, at most those of an upload")}
 
 
 @operation(
     "Offer a place in the bucket, for a drawing that is to be searched for by its file_key",
     text="Only where the service is set up so: else `INVALID_PARAMETER`. The URL is a secret for 15 minutes.",
-    query={"size": whole(1, _MOST_BYTES).saying("bytes of the drawing, at most those of an upload")},
+    query=_QUERY,
     required=["size"],
     answers=[Answer(201, OfferView, "where to put it")],
     problems=["JOB_QUEUE_FULL"],
 )
 async def offer(api: Api, request: Request) -> Response:
-    query = read_query(request, {"size": whole(1, api.settings.max_upload_bytes)})
+    query = read_query(request, _QUERY)
     if "size" not in query:
         raise InvalidParameterError("size", "", "the number of bytes that will be put")
     offered = await api.service.offer_upload(tenant_of(request), size=query["size"])
