@@ -252,6 +252,26 @@ async def test_two_processes_share_no_job(tmp_path: Path) -> None:
     assert sorted(claimed) == sorted(f"job-{number}" for number in range(20))
 
 
+async def test_opening_a_file_twice_leaves_its_locks_alone(tmp_path: Path) -> None:
+    """If this fails, another process deletes the log of a store, and what is admitted then is in no file."""
+    path = tmp_path / "jobs.db"
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+        "print(*c.execute('SELECT count(*) FROM jobs').fetchone()); c.close()"
+    )
+
+    async def seen_by_another_process() -> int:
+        return int((await anyio.run_process([sys.executable, "-c", script, str(path)])).stdout)
+
+    async with SQLiteJobStore(path) as store:
+        await admit(store, "before")
+        async with SQLiteJobStore(path) as second:
+            await second.get("before")
+        assert await seen_by_another_process() == 1
+        await admit(store, "after")
+        assert await seen_by_another_process() == 2
+
+
 async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     """If this fails, an old version damages the jobs of a new one after a rollback."""
     async with SQLiteJobStore(tmp_path / "jobs.db"):

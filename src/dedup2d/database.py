@@ -190,9 +190,14 @@ class Database:
             return
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # A file that is there must not be opened and closed here: POSIX takes all locks on it from this
+            # process then, also from connections that go on, and the next process to close deletes their log.
+            with suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise self._kind.unavailable(f"its file: {error.strerror}") from error
+        if not os.access(self._path, os.R_OK | os.W_OK):
+            raise self._kind.unavailable("its file: Permission denied")
 
     def _create(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
