@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Lifespan
 
-from dedup2d.errors import Dedup2DError
 from dedup2d.keys.build import build_key_ring
 from dedup2d.keys.ring import KeyRing
 from dedup2d.metrics import PrometheusMetrics
@@ -22,7 +20,7 @@ from dedup2d_http.context import RequestContext
 from dedup2d_http.cors import CrossOrigin
 from dedup2d_http.counters import Counters, build_counters
 from dedup2d_http.limiting import RequestLimit, WrongKeys
-from dedup2d_http.problems import HttpError, on_http_error, on_http_exception, on_library_error
+from dedup2d_http.problems import EXCEPTION_HANDLERS
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import Api, route
 from dedup2d_http.stopping import Stopping
@@ -69,11 +67,7 @@ def create_app(
         middleware=_middleware(
             settings, keys or KeyRing(settings.api_keys), counters or Counters(), stopping
         ),
-        exception_handlers={
-            Dedup2DError: on_library_error,
-            HttpError: on_http_error,
-            HTTPException: on_http_exception,
-        },
+        exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
     # A redirect would be made from the client's Host header.

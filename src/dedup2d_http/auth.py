@@ -11,14 +11,13 @@ from collections.abc import Collection
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dedup2d.errors import ConfigurationError, StoreUnavailableError, shown
 from dedup2d.keys import Principal
 from dedup2d.keys.ring import KeyRing
 from dedup2d_http.limiting import WrongKeys
-from dedup2d_http.problems import HttpError, on_library_error, problem_response
+from dedup2d_http.problems import HttpError, refusal
 
 __all__ = ["Authentication", "LoopbackGuard", "check_exposure", "is_loopback"]
 
@@ -59,13 +58,8 @@ class Authentication:
         if scope["type"] == "http" and scope["path"].startswith(self._prefix):
             try:
                 principal = await self._principal(scope, Headers(scope=scope))
-            except HttpError as error:
-                response = problem_response(scope, error.code, error.detail, error.headers)
-                await response(scope, receive, send)
-                return
-            except StoreUnavailableError as error:
-                response = await on_library_error(Request(scope), error)
-                await response(scope, receive, send)
+            except (HttpError, StoreUnavailableError) as error:
+                await refusal(scope, error)(scope, receive, send)
                 return
             scope["state"]["principal"] = principal
         await self._app(scope, receive, send)
@@ -128,8 +122,7 @@ class LoopbackGuard:
                 self._check_caller(scope)
                 self._check(Headers(scope=scope))
             except HttpError as error:
-                response = problem_response(scope, error.code, error.detail, error.headers)
-                await response(scope, receive, send)
+                await refusal(scope, error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

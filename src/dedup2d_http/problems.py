@@ -15,19 +15,18 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import ExceptionHandler, Scope
 
 from dedup2d.errors import Dedup2DError, shown
 
 __all__ = [
+    "EXCEPTION_HANDLERS",
     "PROBLEMS",
     "HttpError",
     "Problem",
     "internal_response",
-    "on_http_error",
-    "on_http_exception",
-    "on_library_error",
     "problem_response",
+    "refusal",
 ]
 
 
@@ -110,28 +109,36 @@ def problem_response(
     )
 
 
-async def on_library_error(request: Request, error: Exception) -> Response:
-    """Answer with an error of the library; internal ones keep their message to the log."""
-    assert isinstance(error, Dedup2DError)
+def refusal(scope: Scope, error: Dedup2DError | HttpError) -> Response:
+    """Make the response for *error*; internal ones keep their message to the log."""
+    if isinstance(error, HttpError):
+        return problem_response(scope, error.code, error.detail, error.headers)
     if error.code == "INTERNAL":
         raise error
     retry_after = getattr(error, "retry_after", None)
     headers = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
-    return problem_response(request.scope, error.code, str(error), headers)
+    return problem_response(scope, error.code, str(error), headers)
 
 
-async def on_http_error(request: Request, error: Exception) -> Response:
-    """Answer with an error of this package."""
-    assert isinstance(error, HttpError)
-    return problem_response(request.scope, error.code, error.detail, error.headers)
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Dedup2DError | HttpError)
+    return refusal(request.scope, error)
 
 
-async def on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     """Answer with the one error that the framework raises here: that nothing has the path."""
     assert isinstance(error, HTTPException)
     if error.status_code != 404:
         raise error
     return problem_response(request.scope, "NOT_FOUND", f"there is no route {shown(request.scope['path'])}")
+
+
+EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {
+    Dedup2DError: _on_error,
+    HttpError: _on_error,
+    HTTPException: _on_http_exception,
+}
+"""For Starlette."""
 
 
 def internal_response(scope: Scope) -> Response:

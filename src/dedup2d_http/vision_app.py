@@ -12,7 +12,6 @@ import structlog
 from attrs import frozen
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
@@ -24,7 +23,7 @@ from dedup2d.protocols import FileStore, VisionClient
 from dedup2d.tenants import TENANT_RULE, is_tenant_id
 from dedup2d_http.auth import Authentication, LoopbackGuard
 from dedup2d_http.context import RequestContext
-from dedup2d_http.problems import HttpError, on_http_error, on_http_exception, on_library_error
+from dedup2d_http.problems import EXCEPTION_HANDLERS, HttpError
 from dedup2d_http.routing import route
 from dedup2d_http.stopping import Stopping
 from dedup2d_http.uploads import UploadLimits
@@ -93,11 +92,7 @@ def create_vision_app(
     app = Starlette(
         routes=[route(api, resource) for resource in RESOURCES],
         middleware=_middleware(options, stopping),
-        exception_handlers={
-            Dedup2DError: on_library_error,
-            HttpError: on_http_error,
-            HTTPException: on_http_exception,
-        },
+        exception_handlers=EXCEPTION_HANDLERS,
     )
     app.router.redirect_slashes = False
     return app
