@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dedup2d.errors import shown
 from dedup2d.tracing import working_for
+from dedup2d_http.lingering import has_body
 from dedup2d_http.problems import internal_response, problem_response
 from dedup2d_http.stopping import Stopping
 
@@ -110,7 +111,6 @@ class _Exchange:
     """One request and its answer, as they pass by."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        headers = Headers(scope=scope)
         self.request_id = request_id
         self.status: int | None = None
         self.client_gone = False
@@ -118,7 +118,7 @@ class _Exchange:
         self._send = send
         self._head = scope["method"] == "HEAD"
         self._http1 = scope.get("http_version", "1.1").startswith("1")
-        self._body_left = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        self._body_left = has_body(scope)
 
     async def receive(self) -> Message:
         message = await self._receive()
