@@ -17,7 +17,11 @@ from starlette.responses import Response
 from dedup2d_http.params import Reader
 
 __all__ = [
+    "DRAWING",
     "DRAWING_PROBLEMS",
+    "ETAG",
+    "IF_NONE_MATCH",
+    "UNCHANGED",
     "UPLOAD_PROBLEMS",
     "VISION_PROBLEMS",
     "Answer",
@@ -94,6 +98,12 @@ class Part:
     schema: Mapping[str, Any] = field(factory=lambda: {"type": "string"})
     required: bool = field(default=False, kw_only=True)
     media_type: str | None = field(default=None, kw_only=True)
+
+
+DRAWING = Part("file", "the drawing", required=True, media_type="application/octet-stream")
+IF_NONE_MATCH = Header("If-None-Match", "the ETag of an earlier answer: 304 if nothing has changed since")
+ETAG = {"ETag": "changes whenever the answer does"}
+UNCHANGED = Answer(304, None, "nothing has changed since", headers={"ETag": "the same again"})
 
 
 @frozen(kw_only=True)

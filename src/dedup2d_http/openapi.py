@@ -186,7 +186,7 @@ def _codes(resource: Resource[Any], promised: Operation) -> dict[int, list[str]]
     if _PARAMETER.search(resource.path):
         codes.add("NOT_FOUND")
     by_status: dict[int, list[str]] = {}
-    for code in sorted(codes & PROBLEMS.keys()):
+    for code in sorted(codes):
         by_status.setdefault(PROBLEMS[code].status, []).append(code)
     return by_status
 

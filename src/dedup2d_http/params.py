@@ -28,7 +28,6 @@ __all__ = [
     "STATUS_LISTING",
     "Reader",
     "SearchQuery",
-    "listing_query",
     "no_query",
     "read_query",
     "search_query",
@@ -98,10 +97,12 @@ def number(low: float, high: float) -> Reader:
 
 
 def one_of(*allowed: str) -> Reader:
+    """Read one of *allowed*, or of the members of an enumeration, which are then the value."""
+
     def read(name: str, text: str) -> str:
         if text not in allowed:
             raise InvalidParameterError(name, text, "one of " + ", ".join(allowed))
-        return text
+        return allowed[allowed.index(text)]
 
     return Reader(read, {"type": "string", "enum": list(allowed)})
 
@@ -169,7 +170,6 @@ _STEERING: Mapping[str, Reader] = {
     "file_name": text_of(255).saying("what the drawing is called; only with file_key"),
 }
 _CHECKED_ONLY = "checked, but without effect: it acts on geometry sent with the drawing, which is not taken"
-# These act on geometry sent with the drawing. This version takes none: they are checked, nothing more.
 _GEOMETRY: Mapping[str, Reader] = {
     "enable_precision": yes_no.saying(_CHECKED_ONLY),
     "precision_profile": one_of("strict", "version").saying(_CHECKED_ONLY),
@@ -229,19 +229,6 @@ def search_query(request: Request) -> SearchQuery:
         file_name=given.get("file_name"),
         callback_url=given.get("callback_url"),
     )
-
-
-def listing_query(request: Request, *, with_status: bool = False) -> dict[str, Any]:
-    """
-    Read `limit` and `page_token`, and a job's `status`.
-
-    Raises:
-        InvalidParameterError: something in it is not allowed.
-    """
-    given = read_query(request, STATUS_LISTING if with_status else LISTING)
-    if "status" in given:
-        given["status"] = JobStatus(given["status"])
-    return given
 
 
 def no_query(request: Request) -> None:

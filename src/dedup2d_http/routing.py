@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dedup2d.service import Dedup2D
     from dedup2d.settings import Settings
 
-__all__ = ["PREFIX", "Api", "Handler", "Resource", "require", "route", "tenant_of"]
+__all__ = ["PREFIX", "Api", "Handler", "Resource", "job_path", "require", "route", "tenant_of"]
 
 PREFIX = "/api/v1/dedup/2d"
 
@@ -89,6 +89,11 @@ def tenant_of(request: Request) -> str:
     """Return the tenant whose key came with *request*."""
     principal: Principal = request.state.principal
     return principal.tenant_id
+
+
+def job_path(request: Request, job_id: str) -> str:
+    """Return where the job is shown, as the client of *request* sees it."""
+    return f"{request.scope.get('root_path', '')}{PREFIX}/jobs/{job_id}"
 
 
 def require(request: Request, scope: Scope | None) -> None:

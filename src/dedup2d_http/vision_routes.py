@@ -22,7 +22,7 @@ from dedup2d.service import new_id
 from dedup2d.types import DrawingFile
 from dedup2d.uploads import checked, clean_file_name
 from dedup2d_http.context import ClientGoneError
-from dedup2d_http.params import SEARCH_FIELDS, listing_query, no_query, read_query, text_of, yes_no
+from dedup2d_http.params import LISTING, SEARCH_FIELDS, no_query, read_query, text_of, yes_no
 from dedup2d_http.routes.index import metadata_of
 from dedup2d_http.routing import Resource, tenant_of
 from dedup2d_http.stopping import Stopping
@@ -153,7 +153,7 @@ async def rebuild(api: VisionApi, request: Request) -> Response:
 
 
 async def list_drawings(api: VisionApi, request: Request) -> Response:
-    return json_response(await api.vision.drawings(tenant_of(request), **listing_query(request)))
+    return json_response(await api.vision.drawings(tenant_of(request), **read_query(request, LISTING)))
 
 
 async def show(api: VisionApi, request: Request) -> Response:

@@ -11,15 +11,18 @@ from dedup2d.keys import Scope
 from dedup2d.types import AddResult, Drawing, DrawingPage, RebuildResult
 from dedup2d_http.auditing import audited
 from dedup2d_http.contract import (
+    DRAWING,
     DRAWING_PROBLEMS,
+    ETAG,
+    IF_NONE_MATCH,
+    UNCHANGED,
     UPLOAD_PROBLEMS,
     VISION_PROBLEMS,
     Answer,
-    Header,
     Part,
     operation,
 )
-from dedup2d_http.params import LISTING, listing_query, no_query, only, read_query, text_of
+from dedup2d_http.params import LISTING, no_query, only, read_query, text_of
 from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
 from dedup2d_http.uploads import Spool, upload
 from dedup2d_http.views import RemovedView, json_response, tagged_response
@@ -42,7 +45,7 @@ _METADATA_RULE = (
     text="The same bytes under the same name are added once: again is no error, and `added` is false.",
     query=_ADD_QUERY,
     body=[
-        Part("file", "the drawing", required=True, media_type="application/octet-stream"),
+        DRAWING,
         Part(
             "metadata",
             _METADATA_RULE,
@@ -103,7 +106,7 @@ def metadata_of(text: str) -> dict[str, str]:
     problems=VISION_PROBLEMS,
 )
 async def list_drawings(api: Api, request: Request) -> Response:
-    return json_response(await api.service.drawings(tenant_of(request), **listing_query(request)))
+    return json_response(await api.service.drawings(tenant_of(request), **read_query(request, LISTING)))
 
 
 @operation(
@@ -118,16 +121,16 @@ async def show(api: Api, request: Request) -> Response:
 
 @operation(
     "Show a drawing of the index as a picture",
-    headers=[Header("If-None-Match", "the ETag of an earlier answer: 304 if nothing has changed since")],
+    headers=[IF_NONE_MATCH],
     answers=[
         Answer(
             200,
             {"type": "string", "format": "binary"},
             "the picture",
             media_type="image/png",
-            headers={"ETag": "changes whenever the picture does"},
+            headers=ETAG,
         ),
-        Answer(304, None, "nothing has changed since", headers={"ETag": "the same again"}),
+        UNCHANGED,
     ],
     problems=["DRAWING_NOT_FOUND", *VISION_PROBLEMS],
 )

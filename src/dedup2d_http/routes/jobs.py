@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from dedup2d.keys import Scope
 from dedup2d.types import JobStatus
-from dedup2d_http.contract import Answer, Header, operation
+from dedup2d_http.contract import ETAG, IF_NONE_MATCH, UNCHANGED, Answer, Header, operation
 from dedup2d_http.headers import MAX_WAIT_SECONDS, preferences
-from dedup2d_http.params import STATUS_LISTING, listing_query, no_query
-from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
+from dedup2d_http.params import STATUS_LISTING, no_query, read_query
+from dedup2d_http.routing import PREFIX, Api, Resource, job_path, tenant_of
 from dedup2d_http.views import (
     CancelView,
     JobPageView,
@@ -36,7 +36,7 @@ __all__ = ["RESOURCES"]
         Header(
             "Prefer", f"wait=N answers when the job is final, or after N seconds (at most {MAX_WAIT_SECONDS})"
         ),
-        Header("If-None-Match", "the ETag of an earlier answer: 304 if nothing has changed since"),
+        IF_NONE_MATCH,
     ],
     answers=[
         Answer(
@@ -44,12 +44,12 @@ __all__ = ["RESOURCES"]
             JobView,
             "the job as it is now",
             headers={
-                "ETag": "changes whenever the job does",
+                **ETAG,
                 "Retry-After": "seconds until it is worth to ask again, while the job is not final",
                 "Preference-Applied": "the wait that was kept to",
             },
         ),
-        Answer(304, None, "nothing has changed since", headers={"ETag": "the same again"}),
+        UNCHANGED,
     ],
     problems=["JOB_NOT_FOUND"],
 )
@@ -77,7 +77,7 @@ async def show(api: Api, request: Request) -> Response:
     answers=[Answer(200, JobPageView, "a page of them")],
 )
 async def list_jobs(api: Api, request: Request) -> Response:
-    query = listing_query(request, with_status=True)
+    query = read_query(request, STATUS_LISTING)
     return json_response(job_page_view(await api.service.list_jobs(tenant_of(request), **query)))
 
 
@@ -117,8 +117,7 @@ async def redeliver(api: Api, request: Request) -> Response:
     view = RedeliverView(
         job_id=job.job_id, tenant_id=job.tenant_id, callback_message_id=job.callback_message_id
     )
-    where = f"{request.scope.get('root_path', '')}{PREFIX}/jobs/{job.job_id}"
-    return json_response(view, 202, {"Location": where})
+    return json_response(view, 202, {"Location": job_path(request, job.job_id)})
 
 
 RESOURCES = (

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dedup2d_http.contract import Answer, Header, operation
+from dedup2d_http.contract import ETAG, IF_NONE_MATCH, UNCHANGED, Answer, operation
 from dedup2d_http.openapi import document_of
 from dedup2d_http.openapi_page import CONTENT_SECURITY_POLICY, page_of_document
 from dedup2d_http.params import no_query
@@ -17,18 +17,14 @@ from dedup2d_http.views import tagged_response
 
 __all__ = ["references_of"]
 
-_IF_NONE_MATCH = Header("If-None-Match", "the ETag of an earlier answer: 304 if nothing has changed since")
-_SAME = Answer(304, None, "nothing has changed since", headers={"ETag": "the same again"})
-_ETAG = {"ETag": "changes whenever the answer does"}
-
 
 def references_of(resources: Sequence[Resource[Api]]) -> tuple[Resource[Api], ...]:
     """Return the routes that tell of *resources*, and of themselves."""
 
     @operation(
         "Show this document",
-        headers=[_IF_NONE_MATCH],
-        answers=[Answer(200, {"type": "object"}, "OpenAPI 3.1", headers=_ETAG), _SAME],
+        headers=[IF_NONE_MATCH],
+        answers=[Answer(200, {"type": "object"}, "OpenAPI 3.1", headers=ETAG), UNCHANGED],
         problems=["INVALID_PARAMETER"],
     )
     async def document(_: Api, request: Request) -> Response:
@@ -37,10 +33,10 @@ def references_of(resources: Sequence[Resource[Api]]) -> tuple[Resource[Api], ..
 
     @operation(
         "Show this document as a page",
-        headers=[_IF_NONE_MATCH],
+        headers=[IF_NONE_MATCH],
         answers=[
-            Answer(200, {"type": "string"}, "the page", media_type="text/html", headers=_ETAG),
-            _SAME,
+            Answer(200, {"type": "string"}, "the page", media_type="text/html", headers=ETAG),
+            UNCHANGED,
         ],
         problems=["INVALID_PARAMETER"],
     )

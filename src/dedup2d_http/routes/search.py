@@ -13,17 +13,17 @@ from dedup2d.keys import Scope
 from dedup2d.types import Job, Mode, SearchParams, SearchResult
 from dedup2d_http.context import ClientGoneError
 from dedup2d_http.contract import (
+    DRAWING,
     DRAWING_PROBLEMS,
     UPLOAD_PROBLEMS,
     VISION_PROBLEMS,
     Answer,
     Header,
-    Part,
     operation,
 )
 from dedup2d_http.headers import idempotency_key, preferences
 from dedup2d_http.params import SEARCH_QUERY, SearchQuery, search_query
-from dedup2d_http.routing import PREFIX, Api, Resource, tenant_of
+from dedup2d_http.routing import PREFIX, Api, Resource, job_path, tenant_of
 from dedup2d_http.uploads import Spool, Upload, upload
 from dedup2d_http.views import SubmittedView, json_response
 from dedup2d_http.waiting import client_gone, unless
@@ -83,7 +83,7 @@ class _Search:
 
 
 def _taken_in(request: Request, job: Job, forced: str | None) -> Response:
-    poll_url = f"{request.scope.get('root_path', '')}{PREFIX}/jobs/{job.job_id}"
+    poll_url = job_path(request, job.job_id)
     headers = {"Location": poll_url, "Retry-After": "1"}
     if preferences(request.headers).respond_async:
         headers["Preference-Applied"] = "respond-async"
@@ -122,7 +122,7 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
             {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
         ),
     ],
-    body=[Part("file", "the drawing", required=True, media_type="application/octet-stream")],
+    body=[DRAWING],
     body_required=False,
     answers=[
         Answer(200, SearchResult, "the matches"),
