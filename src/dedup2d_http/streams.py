@@ -53,7 +53,13 @@ class Streams:
 
     @contextmanager
     def opened(self, tenant_id: str) -> Iterator[None]:
-        """Count one more while the block runs."""
+        """
+        Count one more while the block runs.
+
+        Raises:
+            HttpError: as `check`.
+        """
+        self.check(tenant_id)
         self._open[tenant_id] += 1
         try:
             yield
@@ -94,7 +100,6 @@ class EventStream(Response):
         self._tenant_id = tenant_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        self._streams.check(self._tenant_id)
         with self._streams.opened(self._tenant_id):
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await unless(lambda: self._write(send), lambda: client_gone(receive), self._stopped)
