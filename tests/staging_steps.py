@@ -156,7 +156,7 @@ def metrics(stage: Stage) -> None:
     workers = "".join(get(f"http://127.0.0.1:{port}/metrics").text for port in stage.workers)
     assert "dedup2d_jobs_submitted_total 2.0" in services
     assert 'dedup2d_jobs_finished_total{status="completed"} 1.0' in workers
-    assert 'dedup2d_operations_total{operation="search",outcome="ok",part="vision"} 1.0' in vision
+    assert 'dedup2d_vision_operations_total{operation="search",outcome="ok"} 1.0' in vision
     assert "dedupcad_vision_" in workers
 
 

@@ -209,7 +209,7 @@ async def test_operations() -> None:
     assert "dedup2d_jobs_submitted_total 1.0" in metrics.text
     names = [line.split()[2] for line in metrics.text.splitlines() if line.startswith("# HELP")]
     assert names
-    assert all(name.startswith(("dedup2d_", "dedupcad_vision_")) for name in names)
+    assert all(name.startswith(("dedup2d_", "dedupcad_vision_", "process_", "python_info")) for name in names)
     assert presets.json()["presets"]["version"] == {
         "name": "version",
         "description": "finds the versions of one drawing",

@@ -404,11 +404,17 @@ async def test_the_observer_hears_what_happened() -> None:
         def job_submitted(self) -> None:
             heard.append("submitted")
 
-        def job_finished(self, status: JobStatus, seconds: float) -> None:
-            heard.append(f"finished {status} after {seconds:g}")
+        def job_finished(self, status: JobStatus, seconds: float, code: str | None = None) -> None:
+            heard.append(f"finished {status} after {seconds:g}: {code}")
 
-        def operation(self, part: str, operation: str, outcome: str, seconds: float) -> None:
-            heard.append(f"{part} {operation} {outcome}")
+        def file_operation(
+            self, backend: str, operation: str, outcome: str, seconds: float, size: int
+        ) -> None:
+            if operation == "put":
+                heard.append(f"{backend} {operation} {outcome}: {size == len(PNG)}")
+
+        def vision_operation(self, operation: str, outcome: str, seconds: float) -> None:
+            heard.append(f"vision {operation} {outcome}")
 
         def jobs_counted(self, counts: JobCounts, now: float) -> None:
             pass
@@ -421,10 +427,10 @@ async def test_the_observer_hears_what_happened() -> None:
         await until(lambda: no_files(dedup))
 
     assert heard[:4] == [
-        "files put ok",
+        "memory put ok: True",
         "submitted",
         "vision search UNREADABLE_DRAWING",
-        "finished failed after 0",
+        "finished failed after 0: UNREADABLE_DRAWING",
     ]
 
 

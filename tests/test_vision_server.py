@@ -573,7 +573,7 @@ def test_metrics_name_the_calls(tmp_path: Path) -> None:
         ask(served, "POST", "/api/v2/search", key=None, files={"file": small_png()})
         metrics = ask(served, "GET", "/metrics", key=None).text
 
-    assert 'dedup2d_operations_total{operation="search",outcome="ok",part="vision"} 1.0' in metrics
+    assert 'dedup2d_vision_operations_total{operation="search",outcome="ok"} 1.0' in metrics
 
 
 async def test_a_port_that_nobody_listens_on_is_an_outage(tmp_path: Path) -> None:

@@ -116,8 +116,7 @@ class Intake:
         formats: list[str] = []
         most = self.options.upload_bytes_of(tenant_id)
         chunks = checked(data, name, max_bytes=most, told=formats.append)
-        with self.observer.timed("files", "put"):
-            stored = await self.files.put(key, chunks)
+        stored = await self.files.put(key, chunks)
         new = self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
         try:
             job = await self._admit(evolve(new, callback_url=callback_url))
@@ -165,10 +164,9 @@ class Intake:
         digest, size = hashlib.sha256(), 0
         most = self.options.upload_bytes_of(tenant_id)
         chunks = checked(self.files.open(file_key), name, max_bytes=most, told=formats.append)
-        with self.observer.timed("files", "open"):
-            async for chunk in chunks:
-                digest.update(chunk)
-                size += len(chunk)
+        async for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
         stored = StoredFile(key=file_key, size=size, created_at=self.clock(), sha256=digest.hexdigest())
         new = self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
         job = await self._admit(evolve(new, callback_url=callback_url))

@@ -1,126 +1,206 @@
 """
 Prometheus metrics: base units, no label that a client can choose.
 
-All begin with `dedup2d_`, but those of calls to a vision server with `dedupcad_vision_`.
+All begin with `dedup2d_`, but those of calls to a vision server with `dedupcad_vision_`, and those of the
+process itself. docs/metrics.md says what each means and what to do when it moves.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection, Iterable
 from importlib.metadata import version
 
 from dedup2d.errors import MissingExtraError
+from dedup2d.metrics_families import (
+    METHODS,
+    OTHER,
+    CallbackFamilies,
+    EngineFamilies,
+    FileFamilies,
+    GcFamilies,
+    HttpFamilies,
+    JobFamilies,
+    Make,
+    VisionServerFamilies,
+    known,
+)
 from dedup2d.observe import Observer
-from dedup2d.types import CallbackStatus, JobCounts, JobStatus
+from dedup2d.types import CallbackStatus, JobCounts, JobStatus, Timing
 
 try:
-    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+    from prometheus_client import (
+        CollectorRegistry,
+        Metric,
+        PlatformCollector,
+        ProcessCollector,
+        generate_latest,
+    )
 except ImportError as error:
     raise MissingExtraError("http", "exporting metrics") from error
 
-__all__ = ["PrometheusMetrics"]
+__all__ = ["CONTENT_TYPE", "PrometheusMetrics", "VisionServerMetrics"]
 
-_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 _CIRCUIT_STATES = {"closed": 0, "half-opened": 1, "opened": 2}
-_CALLBACK_SECONDS = (0.1, 0.5, 1, 5, 10, 60, 600, 3600, 7200, 21_600, 43_200, 86_400, 172_800)
-_JOB_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_NO_ROUTE = "none"
+_CLIENT_GONE = 499
 
 
-class PrometheusMetrics(Observer):
-    """Counts and times what it hears, in a registry of its own."""
+class VisionServerMetrics(Observer):
+    """
+    What a vision server counts and times, in a registry of its own: requests, files, engine, process.
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry = registry or CollectorRegistry()
-        self._submitted = Counter("dedup2d_jobs_submitted", "Jobs admitted", registry=registry)
-        self._refused = Counter(
-            "dedup2d_jobs_queue_full", "Jobs refused because all places were taken", registry=registry
-        )
-        self._finished = Counter(
-            "dedup2d_jobs_finished", "Jobs that became final, by status", ["status"], registry=registry
-        )
-        self._duration = Histogram(
-            "dedup2d_job_duration_seconds",
-            "Time from submission to the final state, by status",
-            ["status"],
-            buckets=_JOB_SECONDS,
-            registry=registry,
-        )
-        self._released = Counter(
-            "dedup2d_jobs_released", "Jobs given back to be run later", registry=registry
-        )
-        self._lost = Counter("dedup2d_job_leases_lost", "Leases that ran out", registry=registry)
-        self._cancels = Counter("dedup2d_job_cancels_requested", "Cancels asked for", registry=registry)
-        self._pending = Gauge("dedup2d_jobs_pending", "Jobs that wait", registry=registry)
-        self._active = Gauge("dedup2d_jobs_active", "Jobs that run", registry=registry)
-        self._oldest = Gauge(
-            "dedup2d_jobs_oldest_pending_seconds",
-            "How long the oldest waiting job has waited",
-            registry=registry,
-        )
-        self._collected = Counter(
-            "dedup2d_gc_files_deleted", "Files without a job that were deleted", registry=registry
-        )
-        self._operations = Counter(
-            "dedup2d_operations",
-            "Calls of a part (vision, files), by operation and outcome",
-            ["part", "operation", "outcome"],
-            registry=registry,
-        )
-        self._operation_seconds = Histogram(
-            "dedup2d_operation_duration_seconds",
-            "Duration of calls of a part (vision, files), by operation",
-            ["part", "operation"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._vision = VisionMetrics(registry)
-        self._callbacks = CallbackMetrics(registry)
-        build = Gauge(
-            "dedup2d_build_info", "Version of dedup2d and of Python", ["version", "python"], registry=registry
-        )
-        build.labels(version("dedup2d"), platform.python_version()).set(1)
-        for status in JobStatus:
-            if status.final:
-                self._finished.labels(status)
-                self._duration.labels(status)
+    Args:
+        registry: where the metrics are made, if not in one of their own.
+        process: whether the process tells of itself; not if several share their metrics.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None, *, process: bool = True) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._make = make = Make(self.registry)
+        self._http = HttpFamilies(make)
+        self._files = FileFamilies(make)
+        self._engine = EngineFamilies(make)
+        make.gauge(
+            "dedup2d_build_info", "Version of dedup2d and of Python", ["version", "python"], over="max"
+        ).labels(version("dedup2d"), platform.python_version()).set(1)
+        if process:
+            ProcessCollector(registry=self.registry)
+            PlatformCollector(registry=self.registry)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format 0.0.4."""
-        return generate_latest(self.registry)
+        return generate_latest(_WithoutBirthdays(self.registry))
+
+    def http_routes(self, routes: Iterable[tuple[str, str, int]], problems: Iterable[str]) -> None:
+        """Let there be samples of these (method, template, status) and codes of problems from the start."""
+        for method, route, status in routes:
+            self._http.requests.labels(method, route, str(status))
+            self._http.seconds.labels(method, route)
+        for code in problems:
+            self._http.problems.labels(code)
+
+    def http_begun(self) -> None:
+        """Count a request that is being answered."""
+        self._http.in_progress.inc()
+
+    def http_ended(
+        self, method: str, route: str | None, status: int | None, seconds: float, problem: str | None = None
+    ) -> None:
+        """
+        Count a request that was answered.
+
+        Args:
+            method: as the client gave it.
+            route: the template that it matched, never its path; None if there is none.
+            status: of the answer; None if the client left before.
+            seconds: how long it took.
+            problem: the code, if a problem was answered.
+        """
+        method = method if method in METHODS else "other"
+        route = _NO_ROUTE if route is None else route
+        self._http.in_progress.dec()
+        self._http.requests.labels(method, route, str(status or _CLIENT_GONE)).inc()
+        self._http.seconds.labels(method, route).observe(seconds)
+        if problem is not None and status is not None:
+            self._http.problems.labels(problem).inc()
+
+    def file_store(self, backend: str, operations: Collection[str]) -> None:
+        self._files.prepare(backend, operations)
+
+    def file_operation(self, backend: str, operation: str, outcome: str, seconds: float, size: int) -> None:
+        self._files.operations.labels(backend, operation, known(outcome)).inc()
+        self._files.seconds.labels(backend, operation).observe(seconds)
+        if size:
+            self._files.bytes.labels(backend, operation).inc(size)
+
+    def vision_operation(self, operation: str, outcome: str, seconds: float) -> None:
+        self._engine.operations.labels(operation, known(outcome)).inc()
+        self._engine.seconds.labels(operation).observe(seconds)
+
+    def engine_searched(self, timing: Timing) -> None:
+        stages = {
+            "read": timing.read_ms,
+            "l2": timing.l2_ms,
+            "l3": timing.l3_ms,
+            "l4": timing.l4_ms,
+            "total": timing.total_ms,
+        }
+        for stage, milliseconds in stages.items():
+            if milliseconds:
+                self._engine.stages.labels(stage).observe(milliseconds / 1000)
+
+    def index_counted(self, indexes: int, drawings: int) -> None:
+        self._engine.indexes.set(indexes)
+        self._engine.drawings.set(drawings)
+
+
+class PrometheusMetrics(VisionServerMetrics):
+    """What services and workers count and time: jobs, callbacks and calls to a vision server besides."""
+
+    def __init__(self, registry: CollectorRegistry | None = None, *, process: bool = True) -> None:
+        super().__init__(registry, process=process)
+        self._jobs = JobFamilies(self._make)
+        self._vision = VisionServerFamilies(self._make)
+        self._callbacks = CallbackFamilies(self._make)
+        self._gc = GcFamilies(self._make)
 
     def job_submitted(self) -> None:
-        self._submitted.inc()
+        self._jobs.submitted.inc()
 
     def job_refused(self) -> None:
-        self._refused.inc()
+        self._jobs.refused.inc()
 
-    def job_finished(self, status: JobStatus, seconds: float) -> None:
-        self._finished.labels(status).inc()
-        self._duration.labels(status).observe(seconds)
+    def job_finished(self, status: JobStatus, seconds: float, code: str | None = None) -> None:
+        self._jobs.finished.labels(status).inc()
+        self._jobs.duration.labels(status).observe(seconds)
+        if status is JobStatus.FAILED:
+            self._jobs.failures.labels(known(code or OTHER)).inc()
 
     def job_released(self) -> None:
-        self._released.inc()
+        self._jobs.released.inc()
 
     def leases_lost(self, count: int) -> None:
-        self._lost.inc(count)
+        self._jobs.lost.inc(count)
 
     def cancel_requested(self) -> None:
-        self._cancels.inc()
+        self._jobs.cancels.inc()
 
     def jobs_counted(self, counts: JobCounts, now: float) -> None:
-        self._pending.set(counts.pending)
-        self._active.set(counts.in_progress)
-        self._oldest.set(max(0.0, now - counts.oldest_pending_at) if counts.oldest_pending_at else 0.0)
+        self._jobs.store_up.set(1)
+        self._jobs.pending.set(counts.pending)
+        self._jobs.active.set(counts.in_progress)
+        self._jobs.oldest.set(max(0.0, now - counts.oldest_pending_at) if counts.oldest_pending_at else 0.0)
 
-    def files_collected(self, count: int) -> None:
-        self._collected.inc(count)
+    def jobs_uncountable(self) -> None:
+        self._jobs.store_up.set(0)
 
-    def operation(self, part: str, operation: str, outcome: str, seconds: float) -> None:
-        self._operations.labels(part, operation, outcome).inc()
-        self._operation_seconds.labels(part, operation).observe(seconds)
+    def queue_measured(self, depth: int) -> None:
+        self._jobs.depth.set(depth)
+
+    def slots(self, count: int) -> None:
+        self._jobs.slots.set(count)
+
+    def gc_ran(self, outcome: str, seconds: float) -> None:
+        self._gc.runs.labels(known(outcome)).inc()
+        self._gc.seconds.observe(seconds)
+        if outcome == "ok":
+            self._gc.success.set_to_current_time()
+
+    def gc_deleted(self, kind: str, count: int) -> None:
+        self._gc.deleted.labels(kind).inc(count)
+
+    def vision_server(self, endpoint: str, *, spared: bool) -> None:
+        self._vision.prepare(endpoint, spared=spared)
 
     def vision_called(self, endpoint: str, outcome: str, seconds: float) -> None:
-        self._vision.called(endpoint, outcome, seconds)
+        outcome = known(outcome)
+        self._vision.requests.labels(endpoint, outcome).inc()
+        if outcome not in ("ok", "CANCELED"):
+            self._vision.errors.labels(endpoint, outcome).inc()
+        self._vision.seconds.labels(endpoint).observe(seconds)
 
     def vision_retried(self, endpoint: str) -> None:
         self._vision.retries.labels(endpoint).inc()
@@ -143,87 +223,13 @@ class PrometheusMetrics(Observer):
         self._callbacks.delays.labels(status).observe(seconds)
 
 
-class CallbackMetrics:
-    """What is counted and timed of callbacks."""
+class _WithoutBirthdays:
+    """A registry without the times at which each counter was made, which would double its samples."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.attempts = Counter(
-            "dedup2d_callback_attempts",
-            "Attempts to send a callback, by outcome",
-            ["outcome"],
-            registry=registry,
-        )
-        self.seconds = Histogram(
-            "dedup2d_callback_attempt_duration_seconds",
-            "Duration of attempts to send a callback",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.retries = Counter(
-            "dedup2d_callback_retries", "Callbacks that are to be tried again", registry=registry
-        )
-        self.blocked = Counter(
-            "dedup2d_callbacks_blocked",
-            "Callback URLs and addresses that were refused, by reason",
-            ["reason"],
-            registry=registry,
-        )
-        self.finished = Counter(
-            "dedup2d_callbacks_finished",
-            "Callbacks that have ended, by status",
-            ["status"],
-            registry=registry,
-        )
-        self.delays = Histogram(
-            "dedup2d_callback_duration_seconds",
-            "Time from the end of the job to that of its callback, by status",
-            ["status"],
-            buckets=_CALLBACK_SECONDS,
-            registry=registry,
-        )
-        for status in CallbackStatus:
-            if status is not CallbackStatus.PENDING:
-                self.finished.labels(status)
+        self._registry = registry
 
-
-class VisionMetrics:
-    """What is counted and timed of the calls to a vision server."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
-            "dedupcad_vision_requests",
-            "Requests to the vision server, by endpoint and outcome (ok, or the code of the error)",
-            ["endpoint", "outcome"],
-            registry=registry,
-        )
-        self.errors = Counter(
-            "dedupcad_vision_errors",
-            "Requests to the vision server that failed, by endpoint and code",
-            ["endpoint", "code"],
-            registry=registry,
-        )
-        self.seconds = Histogram(
-            "dedupcad_vision_request_duration_seconds",
-            "Duration of requests to the vision server, by endpoint",
-            ["endpoint"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.retries = Counter(
-            "dedupcad_vision_retries",
-            "Requests to the vision server that were tried again, by endpoint",
-            ["endpoint"],
-            registry=registry,
-        )
-        self.circuit = Gauge(
-            "dedupcad_vision_circuit_state",
-            "Circuit to the vision server: 0 closed, 1 half open, 2 open",
-            ["endpoint"],
-            registry=registry,
-        )
-
-    def called(self, endpoint: str, outcome: str, seconds: float) -> None:
-        self.requests.labels(endpoint, outcome).inc()
-        if outcome not in ("ok", "CANCELED"):
-            self.errors.labels(endpoint, outcome).inc()
-        self.seconds.labels(endpoint).observe(seconds)
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
+            yield metric

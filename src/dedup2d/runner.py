@@ -268,7 +268,7 @@ class Runner:
         drawing = stored_drawing(
             self.files, job.file_key, name=job.file_name, sha256=job.file_hash, size=job.file_size
         )
-        with in_time(self.options.job_timeout_seconds), self.observer.timed("vision", "search"):
+        with in_time(self.options.job_timeout_seconds), self.observer.timed_vision("search"):
             return await self.vision.search(job.tenant_id, drawing, job.params, progress=stages.append)
 
     async def _beat_until_canceled(self, job: Job, token: str, stages: list[str]) -> None:

@@ -22,6 +22,7 @@ from dedup2d.errors import (
     IndexFullError,
     JobQueueFullError,
 )
+from dedup2d.files.observed import observed
 from dedup2d.intake import Intake, ServiceOptions
 from dedup2d.observe import Observer
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
@@ -92,9 +93,11 @@ class Dedup2D:
     _direct: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
+        files = observed(self.files, self.observer)
+        self.observer.slots(self.options.run.concurrency)
         self._runner = Runner(
             jobs=self.jobs,
-            files=self.files,
+            files=files,
             queue=self.queue,
             vision=self.vision,
             options=self.options.run,
@@ -105,7 +108,7 @@ class Dedup2D:
         )
         self._intake = Intake(
             jobs=self.jobs,
-            files=self.files,
+            files=files,
             queue=self.queue,
             options=self.options,
             observer=self.observer,
@@ -340,7 +343,7 @@ class Dedup2D:
             VisionUnavailableError: the engine cannot answer now.
         """
         async with self._direct_drawing(tenant_id, data, file_name) as drawing:
-            with self.observer.timed("vision", "search"):
+            with self.observer.timed_vision("search"):
                 return await self.vision.search(tenant_id, drawing, params or SearchParams())
 
     async def compare(
@@ -361,7 +364,7 @@ class Dedup2D:
             self._direct_drawing(tenant_id, a, file_names[0]) as first,
             self._direct_drawing(tenant_id, b, file_names[1]) as second,
         ):
-            with self.observer.timed("vision", "compare"):
+            with self.observer.timed_vision("compare"):
                 return await self.vision.compare(first, second, params or SearchParams())
 
     async def add(
@@ -385,7 +388,7 @@ class Dedup2D:
         if source is None:
             await self._refuse_if_full(check_tenant_id(tenant_id))
         async with self._direct_drawing(tenant_id, data, file_name) as drawing:
-            with self.observer.timed("vision", "add"):
+            with self.observer.timed_vision("add"):
                 return await self.vision.add(tenant_id, drawing, metadata=metadata, source=source)
 
     async def remove(self, tenant_id: str, drawing_id: str) -> None:
@@ -395,7 +398,7 @@ class Dedup2D:
         Raises:
             DrawingNotFoundError: it is not there.
         """
-        with self.observer.timed("vision", "remove"):
+        with self.observer.timed_vision("remove"):
             await self.vision.remove(check_tenant_id(tenant_id), drawing_id)
 
     async def drawings(
@@ -429,7 +432,7 @@ class Dedup2D:
 
     async def rebuild(self, tenant_id: str) -> RebuildResult:
         """Make all fingerprints of the tenant's index anew."""
-        with self.observer.timed("vision", "rebuild"):
+        with self.observer.timed_vision("rebuild"):
             return await self.vision.rebuild(check_tenant_id(tenant_id))
 
     async def health(self) -> Health:
@@ -438,7 +441,11 @@ class Dedup2D:
 
     async def counts(self) -> JobCounts:
         """Count what waits and runs, and tell the observer."""
-        counts = await self.jobs.counts()
+        try:
+            counts = await self.jobs.counts()
+        except Exception:
+            self.observer.jobs_uncountable()
+            raise
         self.observer.jobs_counted(counts, self.clock())
         return counts
 

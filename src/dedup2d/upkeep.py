@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 from attrs import define, field
 
 from dedup2d.errors import Dedup2DError, StoreUnavailableError
-from dedup2d.observe import Observer
+from dedup2d.observe import CANCELED, Observer, outcome_of
 from dedup2d.protocols import FileStore, HalfUploads, JobStore
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.types import Job, Lane
@@ -97,6 +98,13 @@ class Upkeep:
 
     async def sweep(self) -> None:
         """Put right once what crashes and time have done."""
+        try:
+            await self._sweep()
+        except Exception:
+            self.observer.jobs_uncountable()
+            raise
+
+    async def _sweep(self) -> None:
         swept = await self.jobs.sweep(
             max_losses=self.options.max_losses, ttl_seconds=self.options.ttl_seconds
         )
@@ -108,6 +116,7 @@ class Upkeep:
             self.observer.leases_lost(swept.lost)
         for job in swept.failed:
             await self.after_final(job)
+        self.observer.gc_deleted("job", len(swept.expired))
         for job in swept.expired:
             await self._delete_file(job)
         await self._wake_for(swept.ready[: max(1, self.options.concurrency)])
@@ -121,12 +130,24 @@ class Upkeep:
 
     async def collect(self) -> None:
         """Delete the files, and what is left of uploads, that nobody needs."""
+        begin, outcome = time.perf_counter(), CANCELED
+        try:
+            await self._collect()
+            outcome = "ok"
+        except Exception as error:
+            outcome = outcome_of(error)
+            raise
+        finally:
+            self.observer.gc_ran(outcome, time.perf_counter() - begin)
+
+    async def _collect(self) -> None:
         now = self.clock()
         before = now - self.options.file_retention_seconds
-        self.observer.files_collected(await collect_files(self.jobs, self.files, older_than=before))
+        self.observer.gc_deleted("file", await collect_files(self.jobs, self.files, older_than=before))
         if isinstance(self.files, HalfUploads):
             begun = now - max(_LONGEST_UPLOAD_SECONDS, self.options.file_retention_seconds)
             abandoned = await self.files.abandon_uploads(older_than=begun)
+            self.observer.gc_deleted("half_upload", abandoned)
             if abandoned:
                 log.info("half uploads were removed", extra={"count": abandoned})
 
@@ -143,15 +164,14 @@ class Upkeep:
                 "error": job.error,
             },
         )
-        self.observer.job_finished(job.status, seconds)
+        self.observer.job_finished(job.status, seconds, job.error_code)
         if self.options.cleanup_on_finish:
             await self._delete_file(job)
 
     async def _delete_file(self, job: Job) -> None:
         """Delete the job's file; what fails here is collected later."""
         try:
-            with self.observer.timed("files", "delete"):
-                await self.files.delete(job.file_key)
+            await self.files.delete(job.file_key)
         except StoreUnavailableError as error:
             log.warning(
                 "a job's file could not be deleted: it is collected later",

@@ -83,7 +83,7 @@ class VisionApi:
 
         async def timed() -> list[T]:
             async with self.places.running():
-                with in_time(self.seconds), self.metrics.timed("vision", operation):
+                with in_time(self.seconds), self.metrics.timed_vision(operation):
                     return [await call()]
 
         found = await unless(timed, partial(client_gone, request.receive))
@@ -170,7 +170,7 @@ async def picture(api: VisionApi, request: Request) -> Response:
 async def remove(api: VisionApi, request: Request) -> Response:
     no_query(request)
     drawing_id = request.path_params["drawing_id"]
-    with api.metrics.timed("vision", "remove"):
+    with api.metrics.timed_vision("remove"):
         await api.vision.remove(tenant_of(request), drawing_id)
     return json_response({"success": True, "drawing_id": drawing_id, "message": "removed from the index"})
 
