@@ -91,6 +91,12 @@ class Bench:
         """The methods of the vision that were called."""
         return [call.method for call in self.vision.calls]
 
+    @property
+    def metrics(self) -> PrometheusMetrics:
+        observer = self.service.observer
+        assert isinstance(observer, PrometheusMetrics)
+        return observer
+
     async def stored_files(self) -> int:
         return len(await self.service.files.list())
 

@@ -24,6 +24,7 @@ from dedup2d_http.problems import EXCEPTION_HANDLERS
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import Api, route
 from dedup2d_http.stopping import Stopping
+from dedup2d_http.traffic import counted
 from dedup2d_http.upload_places import UploadPlaces
 from dedup2d_http.uploads import UploadLimits
 
@@ -64,9 +65,10 @@ def create_app(
     )
     app = Starlette(
         routes=[route(api, resource) for resource in RESOURCES],
-        middleware=_middleware(
-            settings, keys or KeyRing(settings.api_keys), counters or Counters(), stopping
-        ),
+        middleware=[
+            *([counted(metrics, RESOURCES)] if metrics else []),
+            *_middleware(settings, keys or KeyRing(settings.api_keys), counters or Counters(), stopping),
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )

@@ -87,7 +87,7 @@ class RequestContext:
             if cut.cancelled_caught and exchange.status is None:
                 await _stopped(scope)(scope, exchange.receive, exchange.send)
         except ClientGoneError:
-            exchange.client_gone = True
+            exchange.client_gone = scope["state"]["client_gone"] = True
             if exchange.status is None:
                 # Malformed chunks look the same from here; a server that is told nothing answers 500.
                 await _broken_off(scope)(scope, exchange.receive, exchange.send)

@@ -93,8 +93,9 @@ class HttpError(Exception):
 def problem_response(
     scope: Scope, code: str, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Make the response for *code*, one of `PROBLEMS`."""
+    """Make the response for *code*, one of `PROBLEMS`, and note the code for who counts them."""
     status, title = PROBLEMS[code]
+    scope.setdefault("state", {})["problem"] = code
     body: dict[str, Any] = {
         "type": "urn:dedup2d:problem:" + code.lower().replace("_", "-"),
         "title": title,

@@ -16,9 +16,10 @@ from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from dedup2d.errors import Dedup2DError, shown
+from dedup2d.files.observed import observed
 from dedup2d.keys import Principal
 from dedup2d.keys.ring import KeyRing
-from dedup2d.metrics import PrometheusMetrics
+from dedup2d.metrics import VisionServerMetrics
 from dedup2d.protocols import FileStore, VisionClient
 from dedup2d.tenants import TENANT_RULE, is_tenant_id
 from dedup2d_http.auth import Authentication, LoopbackGuard
@@ -26,6 +27,7 @@ from dedup2d_http.context import RequestContext
 from dedup2d_http.problems import EXCEPTION_HANDLERS, HttpError
 from dedup2d_http.routing import route
 from dedup2d_http.stopping import Stopping
+from dedup2d_http.traffic import counted
 from dedup2d_http.uploads import UploadLimits
 from dedup2d_http.vision_places import Places
 from dedup2d_http.vision_routes import RESOURCES, VisionApi
@@ -66,7 +68,7 @@ def create_vision_app(
     files: FileStore,
     options: VisionServerOptions,
     *,
-    metrics: PrometheusMetrics | None = None,
+    metrics: VisionServerMetrics | None = None,
     stopping: Stopping | None = None,
 ) -> Starlette:
     """
@@ -79,19 +81,22 @@ def create_vision_app(
         metrics: hears of all calls.
         stopping: tells when requests are to end, as the server stops.
     """
-    stopping = stopping or Stopping()
+    stopping, metrics = stopping or Stopping(), metrics or VisionServerMetrics()
     api = VisionApi(
         vision=vision,
-        files=files,
+        files=observed(files, metrics),
         limits=UploadLimits(max_file_bytes=options.max_upload_bytes),
         places=Places(running=options.running, waiting=options.waiting),
         seconds=options.seconds,
         stopping=stopping,
-        metrics=metrics or PrometheusMetrics(),
+        metrics=metrics,
     )
     app = Starlette(
         routes=[route(api, resource) for resource in RESOURCES],
-        middleware=_middleware(options, stopping),
+        middleware=[
+            counted(metrics, RESOURCES),
+            *_middleware(options, stopping),
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
     )
     app.router.redirect_slashes = False

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dedup2d.errors import InvalidParameterError
-from dedup2d.metrics import PrometheusMetrics
+from dedup2d.metrics import CONTENT_TYPE, VisionServerMetrics
 from dedup2d.protocols import FileStore, VisionClient
 from dedup2d.runner import in_time, stored_drawing
 from dedup2d.service import new_id
@@ -36,7 +36,6 @@ __all__ = ["RESOURCES", "VisionApi"]
 
 T = TypeVar("T")
 
-_PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _DRAWINGS = "/api/v2/index/drawings"
 _ADD_QUERY = {"user_name": text_of(200), "upload_to_s3": yes_no}
 _NO_COPY = "no copy was kept in S3: this server has no file store"
@@ -65,7 +64,7 @@ class VisionApi:
     places: Places
     seconds: float
     stopping: Stopping
-    metrics: PrometheusMetrics
+    metrics: VisionServerMetrics
 
     @asynccontextmanager
     async def drawing(self, pieces: AsyncIterator[bytes], file_name: str) -> AsyncIterator[DrawingFile]:
@@ -204,7 +203,7 @@ async def ready(api: VisionApi, _: Request) -> Response:
 
 
 async def metrics(api: VisionApi, _: Request) -> Response:
-    return Response(api.metrics.render(), media_type=_PROMETHEUS_TEXT)
+    return Response(api.metrics.render(), media_type=CONTENT_TYPE)
 
 
 RESOURCES: tuple[Resource[VisionApi], ...] = (

@@ -8,6 +8,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dedup2d.metrics import CONTENT_TYPE
 from dedup2d.presets import PRESETS
 from dedup2d_http.contract import Answer, operation
 from dedup2d_http.params import no_query
@@ -16,8 +17,6 @@ from dedup2d_http.routing import PREFIX, Api, Resource
 from dedup2d_http.views import HealthView, PresetsView, StatusView, json_response
 
 __all__ = ["RESOURCES"]
-
-_PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 log = structlog.get_logger("dedup2d.http")
 
@@ -93,7 +92,7 @@ async def metrics(api: Api, _: Request) -> Response:
     if api.metrics is None:
         raise HttpError("NOT_FOUND", "this service was started without metrics")
     await _store_answers(api)
-    return Response(api.metrics.render(), media_type=_PROMETHEUS_TEXT)
+    return Response(api.metrics.render(), media_type=CONTENT_TYPE)
 
 
 async def _store_answers(api: Api) -> bool:
