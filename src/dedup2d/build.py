@@ -186,11 +186,15 @@ def build_vision(settings: Settings, observer: Observer) -> VisionClient:
             ),
             observer=observer,
         )
-    return build_embedded(settings)
+    return build_embedded(settings, observer=observer)
 
 
 def build_embedded(
-    settings: Settings, *, directory: Path | None = None, processes: int | None = None
+    settings: Settings,
+    *,
+    directory: Path | None = None,
+    processes: int | None = None,
+    observer: Observer | None = None,
 ) -> EmbeddedVision:
     """
     Return the engine on the indexes in *directory*, by default those in the data directory.
@@ -215,6 +219,7 @@ def build_embedded(
         processes=processes or settings.engine_processes,
         max_drawings=settings.max_drawings,
         model=_model(settings.ml_model, limits) if settings.ml_model else None,
+        observer=observer,
     )
 
 

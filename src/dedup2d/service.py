@@ -45,6 +45,7 @@ from dedup2d.types import (
     UploadOffer,
 )
 from dedup2d.uploads import Data, clean_file_name, spooled
+from dedup2d.watch import Watch
 
 if TYPE_CHECKING:
     from dedup2d.settings import Settings
@@ -89,6 +90,7 @@ class Dedup2D:
     new_id: Callable[[], str] = new_id
     _runner: Runner = field(init=False)
     _intake: Intake = field(init=False)
+    _watch: Watch = field(init=False)
     _stack: AsyncExitStack = field(factory=AsyncExitStack, init=False)
     _direct: int = field(default=0, init=False)
 
@@ -105,6 +107,9 @@ class Dedup2D:
             clock=self.clock,
             new_id=self.new_id,
             deliverer=self._deliverer(self.callbacks) if self.callbacks is not None else None,
+        )
+        self._watch = Watch(
+            jobs=self.jobs, queue=self.queue, vision=self.vision, observer=self.observer, clock=self.clock
         )
         self._intake = Intake(
             jobs=self.jobs,
@@ -441,13 +446,11 @@ class Dedup2D:
 
     async def counts(self) -> JobCounts:
         """Count what waits and runs, and tell the observer."""
-        try:
-            counts = await self.jobs.counts()
-        except Exception:
-            self.observer.jobs_uncountable()
-            raise
-        self.observer.jobs_counted(counts, self.clock())
-        return counts
+        return await self._watch.look()
+
+    async def watch(self) -> None:
+        """Tell the observer again and again what waits and runs and how much is kept, until cancelled."""
+        await self._watch.run()
 
     # Inside
 

@@ -7,11 +7,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
-from attrs import define, field
+from attrs import define
 
-from dedup2d.errors import Dedup2DError, StoreUnavailableError
+from dedup2d.errors import StoreUnavailableError
 from dedup2d.observe import CANCELED, Observer, outcome_of
 from dedup2d.protocols import FileStore, HalfUploads, JobStore
+from dedup2d.repeated import repeat
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.types import Job, Lane
 
@@ -47,32 +48,6 @@ async def _needed(jobs: JobStore, job_id: str) -> bool:
         return False
 
 
-@define(eq=False)
-class _Repeated:
-    """A step that is taken again and again; an outage is told once, and its end."""
-
-    step: Callable[[], Awaitable[None]]
-    what: str
-    _failing: bool = field(default=False, init=False)
-
-    async def take(self) -> None:
-        try:
-            await self.step()
-        except Dedup2DError as error:
-            if not self._failing:
-                log.warning(
-                    "%s failed; it is tried until it succeeds", self.what, extra={"error": str(error)}
-                )
-            self._failing = True
-        except Exception:
-            log.exception("%s failed; it is tried again", self.what)
-            self._failing = True
-        else:
-            if self._failing:
-                log.info("%s succeeds again", self.what)
-            self._failing = False
-
-
 @define(kw_only=True, eq=False)
 class Upkeep:
     """
@@ -93,8 +68,14 @@ class Upkeep:
     async def run(self) -> None:
         """Sweep and collect, until cancelled; neither waits for the other, nor a job for them."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._repeat, self.sweep, "the sweep", self.options.sweep_seconds)
-            tasks.start_soon(self._repeat, self.collect, "collecting files", _COLLECT_EVERY_SECONDS)
+            tasks.start_soon(
+                lambda: repeat(self.sweep, "the sweep", seconds=self.options.sweep_seconds, sleep=self.sleep)
+            )
+            tasks.start_soon(
+                lambda: repeat(
+                    self.collect, "collecting files", seconds=_COLLECT_EVERY_SECONDS, sleep=self.sleep
+                )
+            )
 
     async def sweep(self) -> None:
         """Put right once what crashes and time have done."""
@@ -179,9 +160,3 @@ class Upkeep:
             )
         except Exception:
             log.exception("could not delete a job's file", extra={"job_id": job.job_id})
-
-    async def _repeat(self, step: Callable[[], Awaitable[None]], what: str, seconds: float) -> None:
-        repeated = _Repeated(step, what)
-        while True:
-            await repeated.take()
-            await self.sleep(seconds)

@@ -12,8 +12,8 @@ from typing import Any, Self
 from attrs import define
 
 from dedup2d.observe import CANCELED, Observer, outcome_of
-from dedup2d.protocols import FileStore, HalfUploads, LocalFiles, PresignedFiles
-from dedup2d.types import PresignedUpload, StoredFile
+from dedup2d.protocols import Clocked, FileStore, HalfUploads, LocalFiles, PresignedFiles
+from dedup2d.types import HalfUpload, PresignedUpload, StoredFile
 
 __all__ = ["observed"]
 
@@ -41,7 +41,7 @@ class _Call:
 
     size: int = 0
     waited: float = 0.0
-    outcome: str = CANCELED
+    outcome: str | None = None
 
 
 class _Observed:
@@ -104,12 +104,12 @@ class _Observed:
             yield call
             call.outcome = "ok"
         except Exception as error:
-            if call.outcome == CANCELED:
-                call.outcome = outcome_of(error)
+            call.outcome = call.outcome or outcome_of(error)
             raise
         finally:
             seconds = max(0.0, time.perf_counter() - begin - call.waited)
-            self._observer.file_operation(self._backend, operation, call.outcome, seconds, call.size)
+            outcome = call.outcome or CANCELED
+            self._observer.file_operation(self._backend, operation, outcome, seconds, call.size)
 
 
 async def _timed(chunks: AsyncIterable[bytes], call: _Call) -> AsyncGenerator[bytes, None]:
@@ -152,11 +152,31 @@ class _Presigned(_Observed):
 
 
 class _Halves(_Observed):
-    async def abandon_uploads(self, *, older_than: float) -> int:
+    @property
+    def longest_upload_seconds(self) -> float:
+        seconds: float = self._files.longest_upload_seconds
+        return seconds
+
+    def half_uploads(self, *, older_than: float) -> AsyncIterator[HalfUpload]:
+        uploads: AsyncIterator[HalfUpload] = self._files.half_uploads(older_than=older_than)
+        return uploads
+
+    async def abandon(self, upload: HalfUpload) -> bool:
         with self._call("abandon"):
-            count: int = await self._files.abandon_uploads(older_than=older_than)
-        return count
+            abandoned: bool = await self._files.abandon(upload)
+        return abandoned
 
 
-_OFFERS: dict[type[Any], type[Any]] = {LocalFiles: _Local, PresignedFiles: _Presigned, HalfUploads: _Halves}
+class _Clock(_Observed):
+    async def now(self) -> float:
+        now: float = await self._files.now()
+        return now
+
+
+_OFFERS: dict[type[Any], type[Any]] = {
+    LocalFiles: _Local,
+    PresignedFiles: _Presigned,
+    HalfUploads: _Halves,
+    Clocked: _Clock,
+}
 _OFFERED = ((PresignedFiles, "presign"), (HalfUploads, "abandon"))

@@ -35,6 +35,7 @@ from dedup2d.errors import (
     InvalidParameterError,
     UnreadableDrawingError,
 )
+from dedup2d.observe import Observer
 from dedup2d.paging import check_limit
 from dedup2d.protocols import Progress
 from dedup2d.readers import ReadLimits
@@ -69,6 +70,7 @@ from dedup2d.vision.search import MAX_PAGES, QuerySheet, Search, missing_place
 __all__ = ["EmbeddedVision"]
 
 _HEALTH_SECONDS = 2.0
+_MEASURE_SECONDS = 20.0
 
 
 class EmbeddedVision:
@@ -88,6 +90,7 @@ class EmbeddedVision:
         busy_seconds: how long to wait for another process that writes to the same index.
         model: what searches with `enable_ml` ask for further candidates; see `open_model`.
         max_drawings: gives how many drawings the index of a tenant may have; 0 for any number.
+        observer: hears how long searches take, and how much is in the indexes.
     """
 
     def __init__(
@@ -102,7 +105,9 @@ class EmbeddedVision:
         busy_seconds: float = 10.0,
         model: Model | None = None,
         max_drawings: Callable[[str], int] = lambda _: 0,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or Observer()
         self._directory = directory
         self._max_drawings = max_drawings
         self._limits = limits or ReadLimits()
@@ -157,13 +162,15 @@ class EmbeddedVision:
             if index is not None:
                 search = self._search(index, params, file.name, file.sha256, progress=progress)
                 found = await search.run(sheets)
-        return answer(
+        result = answer(
             found,
             Timing(total_ms=since(started), read_ms=read_ms),
             file_hash=file.sha256,
             pages=len(records),
             warnings=[*read_warnings(records), *unsearched_warnings(records)],
         )
+        self._observer.engine_searched(result.timing)
+        return result
 
     async def neighbours(self, tenant_id: str, drawing_id: str, params: SearchParams) -> SearchResult:
         """
@@ -334,6 +341,12 @@ class EmbeddedVision:
                 "drawings_to_rebuild": found.stale,
             },
         )
+
+    async def measure(self) -> None:
+        """Tell the observer how many indexes and drawings there are, if they can all be counted in time."""
+        found = await self._indexes.survey(_MEASURE_SECONDS)
+        if found.counted == found.tenants:
+            self._observer.index_counted(found.tenants, found.drawings)
 
     def _search(
         self,

@@ -68,6 +68,7 @@ _PICTURE = Endpoint(
 )
 _REMOVE = Endpoint(name="remove", method="DELETE", what="remove drawings")
 _COMPARE = Endpoint(name="compare", most_bytes=64 * _MIB, again=True, what="compare two files")
+_ENDPOINTS = (_SEARCH, _ADD, _REBUILD, _HEALTH, _LIST, _SHOW, _PICTURE, _REMOVE, _COMPARE)
 
 
 class HTTPVisionClient:
@@ -88,7 +89,10 @@ class HTTPVisionClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._options = options
-        self._transport = Transport(options, observer=observer or Observer(), clock=clock)
+        observer = observer or Observer()
+        for endpoint in _ENDPOINTS:
+            observer.vision_server(endpoint.name, spared=endpoint.spared)
+        self._transport = Transport(options, observer=observer, clock=clock)
 
     async def __aenter__(self) -> Self:
         await self._transport.open()
