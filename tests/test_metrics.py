@@ -15,6 +15,7 @@ from dedup2d.errors import Dedup2DError, FileTooLargeError, StoreUnavailableErro
 from dedup2d.files.local import LocalFileStore
 from dedup2d.files.memory import MemoryFileStore
 from dedup2d.files.observed import observed
+from dedup2d.files.s3 import S3FileStore, S3Options
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.metrics import PrometheusMetrics, VisionServerMetrics
 from dedup2d.protocols import HalfUploads, LocalFiles, PresignedFiles
@@ -220,25 +221,17 @@ class TestFiles:
 
     def test_it_offers_what_the_store_offers(self, tmp_path: Path) -> None:
         """If this fails, files are copied that could be read in place, or uploads offered that cannot be."""
+        stores = MemoryFileStore(), LocalFileStore(tmp_path), S3FileStore(S3Options(bucket="uploads"))
 
-        class Everything(LocalFileStore):
-            async def presign(self, key: str) -> None: ...
+        def offers(files: object) -> list[bool]:
+            return [isinstance(files, offer) for offer in (LocalFiles, PresignedFiles, HalfUploads)]
 
-            async def abandon_uploads(self, *, older_than: float) -> int:
-                return 0
-
-        plain = observed(MemoryFileStore(), PrometheusMetrics())
-        local = observed(LocalFileStore(tmp_path), PrometheusMetrics())
-        full = observed(Everything(tmp_path), PrometheusMetrics())
-
-        def offers(files: object) -> tuple[bool, ...]:
-            return tuple(isinstance(files, offer) for offer in (LocalFiles, PresignedFiles, HalfUploads))
-
-        assert [offers(each) for each in (plain, local, full)] == [
-            (False, False, False),
-            (True, False, False),
-            (True, True, True),
+        assert [offers(observed(store, PrometheusMetrics())) for store in stores] == [
+            offers(store) for store in stores
         ]
+        local = observed(stores[1], PrometheusMetrics())
+        assert isinstance(local, LocalFiles)
+        assert isinstance(observed(stores[2], PrometheusMetrics()), PresignedFiles)
 
 
 async def test_the_watch_sees_an_outage_and_its_end() -> None:

@@ -49,8 +49,6 @@ _OUTCOMES = CODES | {"ok", "CANCELED"}
 OTHER = "OTHER"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT")
 """What `method` may be; else `other`."""
-BACKENDS = ("local", "memory", "s3")
-FILE_OPERATIONS = ("abandon", "delete", "list", "open", "presign", "put")
 VISION_OPERATIONS = ("add", "compare", "rebuild", "remove", "search")
 STAGES = ("read", "l2", "l3", "l4", "total")
 KINDS = ("file", "half_upload", "job")

@@ -12,8 +12,8 @@ from typing import Any, Self
 from attrs import define
 
 from dedup2d.observe import CANCELED, Observer, outcome_of
-from dedup2d.protocols import Clocked, FileStore, HalfUploads, LocalFiles, PresignedFiles
-from dedup2d.types import HalfUpload, PresignedUpload, StoredFile
+from dedup2d.protocols import FileStore
+from dedup2d.types import StoredFile
 
 __all__ = ["observed"]
 
@@ -23,16 +23,20 @@ _OPERATIONS = ("put", "open", "delete", "list")
 
 
 def observed(files: FileStore, observer: Observer) -> FileStore:
-    """Return *files*, with all that it offers, as a store whose calls *observer* hears of."""
-    offers = tuple(own for offer, own in _OFFERS.items() if isinstance(files, offer))
-    store: FileStore = _kind(offers)(files, observer)
+    """Return *files*, with all that it offers besides, as a store whose calls *observer* hears of."""
+    more = tuple(name for name in dir(type(files)) if not (name.startswith("_") or hasattr(_Observed, name)))
+    store: FileStore = _kind(more)(files, observer)
     return store
 
 
 @cache
-def _kind(offers: tuple[type[Any], ...]) -> type[Any]:
-    """Return a class that offers just what the store does: callers ask by `isinstance`."""
-    return type("ObservedFiles", (*offers, _Observed), {})
+def _kind(more: tuple[str, ...]) -> type[Any]:
+    """Return a class that passes on *more*: callers ask by `isinstance` what a store offers."""
+    return type("ObservedFiles", (_Observed,), {name: _passed_on(name) for name in more})
+
+
+def _passed_on(name: str) -> property:
+    return property(lambda self: getattr(self._files, name))
 
 
 @define
@@ -49,8 +53,7 @@ class _Observed:
         self._files = files
         self._observer = observer
         self._backend = _NAMES.get(type(files).__name__, _OTHER)
-        offered = [operation for offer, operation in _OFFERED if isinstance(files, offer)]
-        observer.file_store(self._backend, [*_OPERATIONS, *offered])
+        observer.file_store(self._backend, _OPERATIONS)
 
     async def __aenter__(self) -> Self:
         await self._files.__aenter__()
@@ -132,51 +135,3 @@ async def _timed(chunks: AsyncIterable[bytes], call: _Call) -> AsyncGenerator[by
 def _of_caller(error: Exception) -> str:
     code = outcome_of(error)
     return CANCELED if code in ("INTERNAL", "STORE_UNAVAILABLE") else code
-
-
-class _Local(_Observed):
-    def local_path(self, key: str) -> str:
-        path: str = self._files.local_path(key)
-        return path
-
-
-class _Presigned(_Observed):
-    async def presign(
-        self, key: str, *, size: int, content_type: str | None = None, expires_seconds: int = 900
-    ) -> PresignedUpload:
-        with self._call("presign"):
-            upload: PresignedUpload = await self._files.presign(
-                key, size=size, content_type=content_type, expires_seconds=expires_seconds
-            )
-        return upload
-
-
-class _Halves(_Observed):
-    @property
-    def longest_upload_seconds(self) -> float:
-        seconds: float = self._files.longest_upload_seconds
-        return seconds
-
-    def half_uploads(self, *, older_than: float) -> AsyncIterator[HalfUpload]:
-        uploads: AsyncIterator[HalfUpload] = self._files.half_uploads(older_than=older_than)
-        return uploads
-
-    async def abandon(self, upload: HalfUpload) -> bool:
-        with self._call("abandon"):
-            abandoned: bool = await self._files.abandon(upload)
-        return abandoned
-
-
-class _Clock(_Observed):
-    async def now(self) -> float:
-        now: float = await self._files.now()
-        return now
-
-
-_OFFERS: dict[type[Any], type[Any]] = {
-    LocalFiles: _Local,
-    PresignedFiles: _Presigned,
-    HalfUploads: _Halves,
-    Clocked: _Clock,
-}
-_OFFERED = ((PresignedFiles, "presign"), (HalfUploads, "abandon"))
