@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define
 
-from dedup2d.protocols import FileStore
+from dedup2d.protocols import FileStore, HalfUploads
 from tests.s3_server import S3Server
 
 MIB = 1024 * 1024
@@ -46,6 +46,11 @@ async def half_uploads(server: S3Server, prefix: str) -> list[str]:
     async with server.client() as client:
         answer = await client.list_multipart_uploads(Bucket=server.bucket, Prefix=prefix)
     return [upload["Key"] for upload in answer.get("Uploads", [])]
+
+
+async def abandoned(store: HalfUploads, *, older_than: float) -> int:
+    """Delete what is left of uploads that began before *older_than*, and count them."""
+    return sum([await store.abandon(upload) async for upload in store.half_uploads(older_than=older_than)])
 
 
 async def objects(server: S3Server, prefix: str) -> list[str]:

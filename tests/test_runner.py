@@ -19,7 +19,7 @@ from dedup2d.protocols import HalfUploads
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import Runner, RunnerOptions
 from dedup2d.testing import FakeVision, ManualClock
-from dedup2d.types import Job, JobStatus, Lane, Swept
+from dedup2d.types import HalfUpload, Job, JobStatus, Lane, Swept
 from dedup2d.upkeep import Upkeep
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -311,10 +311,19 @@ class _Halves(MemoryFileStore):
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock=clock)
         self.asked: list[float] = []
+        self.left: list[str] = []
 
-    async def abandon_uploads(self, *, older_than: float) -> int:
+    @property
+    def longest_upload_seconds(self) -> float:
+        return 86_400.0
+
+    async def half_uploads(self, *, older_than: float) -> AsyncIterator[HalfUpload]:
         self.asked.append(older_than)
-        return 1
+        yield HalfUpload(name="1-2", key="", size=3, begun_at=older_than - 1)
+
+    async def abandon(self, upload: HalfUpload) -> bool:
+        self.left.append(upload.name)
+        return True
 
 
 async def test_what_is_left_of_uploads_is_collected_too() -> None:
@@ -324,6 +333,7 @@ async def test_what_is_left_of_uploads_is_collected_too() -> None:
     await Upkept(files, MemoryJobStore(clock=clock), clock, anyio.sleep).upkeep().collect()
 
     assert files.asked == [clock() - 86_400]
+    assert files.left == ["1-2"]
     assert isinstance(S3FileStore(S3Options(bucket="uploads")), HalfUploads)
 
 

@@ -20,7 +20,7 @@ from dedup2d.files.s3_client import S3Client
 from dedup2d.files.s3_upload import PART_BYTES, Budget, Upload
 from tests.backends import s3_options
 from tests.s3_server import S3Server, shared_s3_server
-from tests.s3_support import MIB, half_uploads, hashed, noise, objects, pieces, proxy_to, read
+from tests.s3_support import MIB, abandoned, half_uploads, hashed, noise, objects, pieces, proxy_to, read
 
 
 @pytest.fixture
@@ -177,10 +177,10 @@ async def test_uploads_of_killed_processes_can_be_abandoned(server: S3Server) ->
     async with S3FileStore(options) as store, S3FileStore(other) as neighbour:
         assert await store.list() == []
         later = (await store.put("now", pieces(b""))).created_at + 10
-        assert await store.abandon_uploads(older_than=later - 3600) == 0
-        assert await neighbour.abandon_uploads(older_than=later) == 0
-        assert await store.abandon_uploads(older_than=later) == 1
-        assert await store.abandon_uploads(older_than=later) == 0
+        assert await abandoned(store, older_than=later - 3600) == 0
+        assert await abandoned(neighbour, older_than=later) == 0
+        assert await abandoned(store, older_than=later) == 1
+        assert await abandoned(store, older_than=later) == 0
     assert await half_uploads(server, options.prefix) == []
 
 

@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve, field, frozen
 
 from dedup2d import Dedup2D, JobStatus, SearchParams, SearchResult, ServiceOptions
+from dedup2d.collecting import Collector
 from dedup2d.errors import (
     EmptyFileError,
     FileTooLargeError,
@@ -30,7 +31,6 @@ from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import Runner, RunnerOptions, stored_drawing
 from dedup2d.testing import FakeVision, ManualClock
 from dedup2d.types import Job, JobCounts, Lane, Swept
-from dedup2d.upkeep import collect_files
 from dedup2d.uploads import clean_file_name
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -322,6 +322,9 @@ async def test_a_worker_that_lost_its_lease_writes_nothing() -> None:
     assert left.result is None
 
 
+async def no_pause(_: float) -> None: ...
+
+
 async def test_expired_jobs_and_orphan_files_go_away() -> None:
     """If this fails, disks fill up with what nobody needs."""
     bench = Bench(options=evolve(RunnerOptions(concurrency=0), cleanup_on_finish=False))
@@ -333,14 +336,20 @@ async def test_expired_jobs_and_orphan_files_go_away() -> None:
         async def chunks() -> AsyncIterator[bytes]:
             yield PNG
 
-        await dedup.files.put("acme/orphan", chunks())
+        await dedup.files.put("acme/" + "0" * 32, chunks())
         bench.clock.advance(3601)
         await dedup._runner.upkeep.sweep()
         with pytest.raises(JobNotFoundError):
             await dedup.get("acme", job.job_id)
-        deleted = await collect_files(dedup.jobs, dedup.files, older_than=bench.clock() - 60)
+        collector = Collector(
+            jobs=dedup.jobs,
+            files=dedup.files,
+            retention_seconds=60,
+            clock=bench.clock,
+            sleep=no_pause,
+        )
 
-        assert deleted == 1
+        assert (await collector.run()).files == 1
         assert [stored.key for stored in await dedup.files.list()] == [waiting.file_key]
 
 

@@ -11,6 +11,7 @@ import anyio
 from attrs import define, evolve, field, frozen
 
 from dedup2d.callbacks.attempts import Sender
+from dedup2d.collecting import last_submit_seconds
 from dedup2d.errors import (
     CallbackUrlError,
     FileNotStoredError,
@@ -20,7 +21,7 @@ from dedup2d.errors import (
     StoreUnavailableError,
 )
 from dedup2d.observe import Observer
-from dedup2d.protocols import MAX_CALLBACKS, FileStore, JobStore, PresignedFiles, Queue
+from dedup2d.protocols import MAX_CALLBACKS, Clocked, FileStore, JobStore, PresignedFiles, Queue
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.tenants import TenantLimits, check_tenant_id
 from dedup2d.tracing import current_request_id, current_traceparent
@@ -167,10 +168,24 @@ class Intake:
         async for chunk in chunks:
             digest.update(chunk)
             size += len(chunk)
+        await self._refuse_if_old(file_key)
         stored = StoredFile(key=file_key, size=size, created_at=self.clock(), sha256=digest.hexdigest())
         new = self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
         job = await self._admit(evolve(new, callback_url=callback_url))
         return await self._announced(job)
+
+    async def _refuse_if_old(self, file_key: str) -> None:
+        """Leave to collectors what they may be about to delete."""
+        found = await self.files.list(prefix=file_key, limit=1)
+        if not found or found[0].key != file_key:
+            raise FileNotStoredError(file_key)
+        now = await self.files.now() if isinstance(self.files, Clocked) else self.clock()
+        most = last_submit_seconds(self.options.run.file_retention_seconds)
+        if now - found[0].created_at > most:
+            raise FileNotStoredError.saying(
+                f"the file {file_key} was uploaded more than {most:g} s ago and may be deleted any time:"
+                " ask for another upload, and submit it sooner"
+            )
 
     async def _callback(self, url: str | None) -> str | None:
         """Return the callback URL as it will be called."""

@@ -21,6 +21,7 @@ from dedup2d.types import (
     Drawing,
     DrawingFile,
     DrawingPage,
+    HalfUpload,
     Health,
     Job,
     JobCounts,
@@ -38,6 +39,7 @@ from dedup2d.types import (
 __all__ = [
     "MAX_CALLBACKS",
     "CallbackSigner",
+    "Clocked",
     "FileStore",
     "HalfUploads",
     "JobStore",
@@ -353,12 +355,27 @@ class PresignedFiles(Protocol):
 class HalfUploads(Protocol):
     """What a FileStore may offer besides: it keeps what was sent of uploads that were never ended."""
 
-    async def abandon_uploads(self, *, older_than: float) -> int:
-        """
-        Delete what is left of uploads that began before the Unix time *older_than*; count them.
+    @property
+    def longest_upload_seconds(self) -> float:
+        """An upload whose `begun_at` is longer ago is not going on any more."""
 
-        Uploads that are going on are among them if they began before.
+    def half_uploads(self, *, older_than: float) -> AsyncIterator[HalfUpload]:
         """
+        Give the uploads that have not ended and whose `begun_at` is before the Unix time *older_than*.
+
+        Those that are going on are among them.
+        """
+
+    async def abandon(self, upload: HalfUpload) -> bool:
+        """Delete what is left of an upload that `half_uploads` gave; say whether it was still there."""
+
+
+@runtime_checkable
+class Clocked(Protocol):
+    """What a FileStore may offer besides: the age of its files is by another clock than this machine's."""
+
+    async def now(self) -> float:
+        """Return the Unix time by that clock."""
 
 
 class Queue(Resource, Protocol):

@@ -29,6 +29,7 @@ __all__ = [
     "Drawing",
     "DrawingFile",
     "DrawingPage",
+    "HalfUpload",
     "Health",
     "Job",
     "JobCounts",
@@ -137,6 +138,22 @@ class StoredFile:
     size: int
     created_at: float
     sha256: str = ""
+
+
+@frozen(kw_only=True)
+class HalfUpload:
+    """
+    What a FileStore keeps of an upload that has not ended. `key` is empty where it is not known.
+
+    `size` is what was sent, 0 where that is not known; `begun_at` the Unix time of the last that is known
+    to have happened to it.
+    """
+
+    name: str
+    key: str
+    size: int
+    begun_at: float
+    token: str = ""
 
 
 @frozen(kw_only=True)

@@ -9,43 +9,19 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 from attrs import define
 
+from dedup2d.collecting import Collected, Collector
 from dedup2d.errors import StoreUnavailableError
 from dedup2d.observe import CANCELED, Observer, outcome_of
-from dedup2d.protocols import FileStore, HalfUploads, JobStore
+from dedup2d.protocols import FileStore, JobStore
 from dedup2d.repeated import repeat
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.types import Job, Lane
 
-__all__ = ["Upkeep", "collect_files"]
+__all__ = ["Upkeep"]
 
 log = logging.getLogger("dedup2d.runner")
 
 _COLLECT_EVERY_SECONDS = 600.0
-_LONGEST_UPLOAD_SECONDS = 86_400.0
-"""An upload that began longer ago is not going on any more."""
-
-
-async def collect_files(jobs: JobStore, files: FileStore, *, older_than: float) -> int:
-    """
-    Delete the files stored before *older_than* (Unix seconds) that no live job needs; count them.
-
-    A file's key ends with the id of its job (or of a direct search, which has none). Goes page by page, one
-    file after the other: a store that holds many is not kept busy.
-    """
-    deleted, after = 0, ""
-    while page := await files.list(older_than=older_than, after=after):
-        for stored in page:
-            if not await _needed(jobs, stored.key.rpartition("/")[2]):
-                deleted += await files.delete(stored.key)
-        after = page[-1].key
-    return deleted
-
-
-async def _needed(jobs: JobStore, job_id: str) -> bool:
-    try:
-        return not (await jobs.get(job_id)).status.final
-    except LookupError:
-        return False
 
 
 @define(kw_only=True, eq=False)
@@ -122,15 +98,28 @@ class Upkeep:
             self.observer.gc_ran(outcome, time.perf_counter() - begin)
 
     async def _collect(self) -> None:
-        now = self.clock()
-        before = now - self.options.file_retention_seconds
-        self.observer.gc_deleted("file", await collect_files(self.jobs, self.files, older_than=before))
-        if isinstance(self.files, HalfUploads):
-            begun = now - max(_LONGEST_UPLOAD_SECONDS, self.options.file_retention_seconds)
-            abandoned = await self.files.abandon_uploads(older_than=begun)
-            self.observer.gc_deleted("half_upload", abandoned)
-            if abandoned:
-                log.info("half uploads were removed", extra={"count": abandoned})
+        collector = Collector(
+            jobs=self.jobs,
+            files=self.files,
+            retention_seconds=self.options.file_retention_seconds,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
+        try:
+            done = await collector.run()
+        finally:
+            self._tell(collector.collected)
+        if done.error is not None:
+            raise done.error
+
+    def _tell(self, done: Collected) -> None:
+        self.observer.gc_deleted("file", done.files)
+        self.observer.gc_deleted("half_upload", done.half_uploads)
+        if done.files or done.half_uploads or done.failed:
+            log.info(
+                "what nobody needs was collected",
+                extra={"files": done.files, "half_uploads": done.half_uploads, "failed": done.failed},
+            )
 
     async def after_final(self, job: Job) -> None:
         """Tell the observer that the job is final, and delete its file if that is wanted."""

@@ -20,7 +20,7 @@ from anyio import CancelScope, to_thread
 from dedup2d.errors import FileNotStoredError, StoreUnavailableError
 from dedup2d.files import tree
 from dedup2d.files.keys import check_key
-from dedup2d.types import StoredFile
+from dedup2d.types import HalfUpload, StoredFile
 
 __all__ = ["LocalFileStore"]
 
@@ -69,15 +69,16 @@ class _Incoming:
 
 class LocalFileStore:
     """
-    A `FileStore` and `LocalFiles` in a directory, for any number of processes of one machine.
+    A `FileStore`, `LocalFiles` and `HalfUploads` in a directory, for any number of processes of one machine.
 
     A file is written under `.incoming`, synced, and renamed to its place; its directories carry
     a `+` so that the keys `a` and `a/b` can both be there. No symbolic link below *directory* is
     followed. Needs POSIX (`openat` and friends) and a file system that tells upper from lower case.
 
     Args:
-        directory: made if it is not there, readable for this user alone.
-        stale_seconds: half-written files untouched for so long are removed at the start.
+        directory: readable for this user alone.
+        stale_seconds: half-written files untouched for so long are removed.
+        clear_away: make the directory and remove them at the start; not if nothing may be changed.
         clock: gives the Unix time.
     """
 
@@ -86,10 +87,12 @@ class LocalFileStore:
         directory: Path | str,
         *,
         stale_seconds: float = 3600.0,
+        clear_away: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._directory = Path(directory)
         self._stale_seconds = stale_seconds
+        self._clear_away = clear_away
         self._clock = clock
         self._root = -1
         self._real_root = ""
@@ -143,6 +146,20 @@ class LocalFileStore:
         wanted = tree.Wanted(prefix=prefix, older_than=older_than, after=after, batch=max(1, limit))
         return await to_thread.run_sync(lambda: list(islice(tree.walk(self._root, wanted), max(0, limit))))
 
+    @property
+    def longest_upload_seconds(self) -> float:
+        return self._stale_seconds
+
+    async def half_uploads(self, *, older_than: float) -> AsyncIterator[HalfUpload]:
+        """Give the files that are being written and were last touched before *older_than*."""
+        with _mapped():
+            found = await to_thread.run_sync(self._half, older_than)
+        for upload in found:
+            yield upload
+
+    async def abandon(self, upload: HalfUpload) -> bool:
+        return await to_thread.run_sync(self._abandon, upload)
+
     def local_path(self, key: str) -> str:
         """
         Return where the file of *key* lies, if it is stored.
@@ -159,18 +176,42 @@ class LocalFileStore:
 
     def _start(self) -> None:
         with _mapped():
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._clear_away:
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._real_root = os.path.realpath(self._directory)
             self._root = os.open(self._real_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._drop_stale()
+            if self._clear_away:
+                self._drop_stale()
 
     def _drop_stale(self) -> None:
-        too_old = self._clock() - self._stale_seconds
-        with tree.directory(self._root, [_INCOMING], create=True) as incoming, os.scandir(incoming) as left:
-            for entry in left:
-                with suppress(FileNotFoundError):
-                    if entry.stat(follow_symlinks=False).st_mtime < too_old:
-                        os.unlink(entry.name, dir_fd=incoming)
+        with tree.directory(self._root, [_INCOMING], create=True):
+            for upload in self._half(self._clock() - self._stale_seconds):
+                self._drop(upload)
+
+    def _half(self, older_than: float) -> Sequence[HalfUpload]:
+        with (
+            suppress(FileNotFoundError),
+            tree.directory(self._root, [_INCOMING]) as folder,
+            os.scandir(folder) as left,
+        ):
+            found = [_half_upload(entry) for entry in left if entry.is_file(follow_symlinks=False)]
+            return [upload for upload in found if upload is not None and upload.begun_at < older_than]
+        return []
+
+    def _drop(self, upload: HalfUpload) -> bool:
+        try:
+            with tree.directory(self._root, [_INCOMING]) as folder:
+                found = os.stat(upload.name, dir_fd=folder, follow_symlinks=False)
+                if found.st_mtime > upload.begun_at:
+                    return False  # it is going on after all
+                os.unlink(upload.name, dir_fd=folder)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _abandon(self, upload: HalfUpload) -> bool:
+        with _mapped():
+            return self._drop(upload)
 
     def _file(self, incoming: _Incoming) -> FileIO:
         if incoming.file is None:
@@ -233,6 +274,14 @@ class LocalFileStore:
             raise _unavailable(error) from error
         tree.prune(self._root, folders)
         return True
+
+
+def _half_upload(entry: os.DirEntry[str]) -> HalfUpload | None:
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return HalfUpload(name=entry.name, key="", size=found.st_size, begun_at=found.st_mtime)
 
 
 _TRIES = 100

@@ -19,18 +19,20 @@ from dedup2d.files.s3_download import Download
 from dedup2d.files.s3_names import Names, may_begin_a_key
 from dedup2d.files.s3_options import S3Options
 from dedup2d.files.s3_probe import S3Facts, probe
-from dedup2d.files.s3_upload import Budget, Upload
-from dedup2d.types import PresignedUpload, StoredFile
+from dedup2d.files.s3_upload import Budget, Upload, answered_at
+from dedup2d.types import HalfUpload, PresignedUpload, StoredFile
 
 __all__ = ["S3Facts", "S3FileStore", "S3Options"]
 
 _PAGE = 1000
 _LONGEST_PRESIGNED_SECONDS = 3600
+_LONGEST_UPLOAD_SECONDS = 86_400.0
 
 
 class S3FileStore:
     """
-    A `FileStore` and `PresignedFiles` in a bucket, for any number of processes of any number of machines.
+    A `FileStore`, `PresignedFiles`, `HalfUploads` and `Clocked` in a bucket, for any number of processes of
+    any number of machines.
 
     The age of a file is by the server's clock, to the second. Every upload carries MD5 sums, which the
     server checks. Nothing is used that some servers lack: conditional writes, bulk deletes, checksums
@@ -129,21 +131,38 @@ class S3FileStore:
                 break
         return found
 
-    async def abandon_uploads(self, *, older_than: float) -> int:
+    @property
+    def longest_upload_seconds(self) -> float:
+        return _LONGEST_UPLOAD_SECONDS
+
+    async def half_uploads(self, *, older_than: float) -> AsyncIterator[HalfUpload]:
         """
-        Abort the uploads under the prefix that began before the Unix time *older_than*.
+        Give the multipart uploads of keys that began before the Unix time *older_than* and have not ended.
 
         A process that dies in the middle of an upload leaves what it has sent so far, which no list
         of files shows but which takes space. MinIO does not tell of such uploads, and removes them by itself.
-
-        Returns:
-            How many were aborted.
         """
-        aborted = 0
         async for upload in self._uploads():
-            if upload["Initiated"].timestamp() < older_than and self._names.key(upload["Key"]) is not None:
-                aborted += await self._abort(upload)
-        return aborted
+            begun_at, key = upload["Initiated"].timestamp(), self._names.key(upload["Key"])
+            if begun_at < older_than and key is not None:
+                token = upload["UploadId"]
+                yield HalfUpload(name=key, key=key, size=0, begun_at=begun_at, token=token)
+
+    async def abandon(self, upload: HalfUpload) -> bool:
+        name = self._names.name(upload.key)
+        try:
+            await self._client.call("abort_multipart_upload", Key=name, UploadId=upload.token)
+        except CallFailedError as error:
+            # It was completed or aborted meanwhile.
+            if error.status == HTTPStatus.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def now(self) -> float:
+        answer = await self._client.call("list_objects_v2", Prefix=self._names.base, MaxKeys=1)
+        said = answered_at(answer)
+        return self._clock() if said is None else said
 
     async def presign(
         self, key: str, *, size: int, content_type: str | None = None, expires_seconds: int = 900
@@ -205,16 +224,6 @@ class S3FileStore:
                 "KeyMarker": answer["NextKeyMarker"],
                 "UploadIdMarker": answer.get("NextUploadIdMarker", ""),
             }
-
-    async def _abort(self, upload: Mapping[str, Any]) -> bool:
-        try:
-            await self._client.call("abort_multipart_upload", Key=upload["Key"], UploadId=upload["UploadId"])
-        except CallFailedError as error:
-            # It was completed or aborted meanwhile.
-            if error.status == HTTPStatus.NOT_FOUND:
-                return False
-            raise
-        return True
 
 
 def _check_temporary_directory() -> None:

@@ -25,7 +25,7 @@ from attrs import define, frozen
 from dedup2d.errors import StoreUnavailableError
 from dedup2d.files.s3_client import CallFailedError, Failure, S3Client
 
-__all__ = ["Budget", "Sent", "Upload"]
+__all__ = ["Budget", "Sent", "Upload", "answered_at"]
 
 PART_BYTES = 8 * 1024 * 1024
 """Size of every part but the last; S3 takes 5 MiB to 5 GiB, and at most 10,000 of them."""
@@ -188,7 +188,7 @@ class Upload:
         Raises: as `take`.
         """
         if self._upload_id is None:
-            return self._sent(_date(await self._send("put_object", **self._client.options.encryption)))
+            return self._sent(answered_at(await self._send("put_object", **self._client.options.encryption)))
         if self._part.size:
             await self._send_part()
         tags = [{"ETag": tag, "PartNumber": number} for number, tag in enumerate(self._tags, start=1)]
@@ -238,7 +238,7 @@ class Upload:
         return await self._client.call(operation, Key=self._name, **parameters)
 
 
-def _date(answer: Mapping[str, Any]) -> float | None:
+def answered_at(answer: Mapping[str, Any]) -> float | None:
     """Return the time at which the server answered: the age of an object is by its clock."""
     try:
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
