@@ -36,6 +36,7 @@ __all__ = [
     "build_vision",
     "check_directories",
     "redis_options",
+    "uploads_directory",
 ]
 
 # Each back end is loaded where it is built: its packages are behind an extra of their own.
@@ -124,8 +125,8 @@ def build_jobs(settings: Settings) -> JobStore:
     return SQLiteJobStore(settings.data_dir / "jobs.db")
 
 
-def build_files(settings: Settings) -> FileStore:
-    """Return the store of uploads."""
+def build_files(settings: Settings, *, clear_away: bool = True) -> FileStore:
+    """Return the store of uploads; in a directory, it makes that and clears leftovers away if asked to."""
     if settings.file_storage == "s3":
         from dedup2d.files.s3 import S3FileStore, S3Options
 
@@ -143,7 +144,12 @@ def build_files(settings: Settings) -> FileStore:
                 kms_key_id=settings.s3_kms_key_id,
             )
         )
-    return LocalFileStore(settings.file_storage_dir or settings.data_dir / "files")
+    return LocalFileStore(uploads_directory(settings), clear_away=clear_away)
+
+
+def uploads_directory(settings: Settings) -> Path:
+    """Return where uploads are kept if they are kept on this machine."""
+    return settings.file_storage_dir or settings.data_dir / "files"
 
 
 def build_queue(settings: Settings, *, lanes: frozenset[Lane] | None = None) -> Queue:

@@ -18,10 +18,11 @@ from dedup2d.protocols import Clocked, FileStore, HalfUploads, JobStore
 from dedup2d.tenants import is_tenant_id
 from dedup2d.types import HalfUpload, StoredFile
 
-__all__ = ["Collected", "Collector", "Waste", "is_upload_key", "last_submit_seconds"]
+__all__ = ["Collected", "Collector", "Waste", "is_upload_key", "last_submit_seconds", "leftover_seconds"]
 
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 _DAY_SECONDS = 86_400.0
+_LEFTOVER_SECONDS = 3600.0
 _LOOK_AGAIN_SECONDS = 10.0
 _MOST_DOUBTFUL = 10_000
 _FAILURES_IN_A_ROW = 20
@@ -41,6 +42,11 @@ def last_submit_seconds(retention_seconds: float) -> float:
     collector at it: no job is admitted while its file is being deleted.
     """
     return retention_seconds / 2
+
+
+def leftover_seconds(call_seconds: float) -> float:
+    """Return the age from which what a vision server works on belongs to no call any more."""
+    return max(_LEFTOVER_SECONDS, 2 * call_seconds)
 
 
 @frozen

@@ -40,6 +40,7 @@ __all__ = [
     "MAX_CALLBACKS",
     "CallbackSigner",
     "Clocked",
+    "ExpiringJobs",
     "FileStore",
     "HalfUploads",
     "JobStore",
@@ -277,6 +278,14 @@ class JobStore(Resource, Protocol):
 
     async def counts(self) -> JobCounts:
         """Count what waits and runs, in time that does not grow with finished jobs."""
+
+
+@runtime_checkable
+class ExpiringJobs(Protocol):
+    """What a JobStore may offer besides: it can say beforehand what a sweep would delete."""
+
+    async def count_expired(self) -> int:
+        """Count the jobs past `expires_at` that are still stored."""
 
 
 class FileStore(Resource, Protocol):

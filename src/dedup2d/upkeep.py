@@ -56,12 +56,13 @@ class Upkeep:
     async def sweep(self) -> None:
         """Put right once what crashes and time have done."""
         try:
-            await self._sweep()
+            await self.swept()
         except Exception:
             self.observer.jobs_uncountable()
             raise
 
-    async def _sweep(self) -> None:
+    async def swept(self) -> int:
+        """Do what `sweep` does, and say how many expired jobs were deleted."""
         swept = await self.jobs.sweep(
             max_losses=self.options.max_losses, ttl_seconds=self.options.ttl_seconds
         )
@@ -78,6 +79,7 @@ class Upkeep:
             await self._delete_file(job)
         await self._wake_for(swept.ready[: max(1, self.options.concurrency)])
         self.observer.jobs_counted(await self.jobs.counts(), self.clock())
+        return len(swept.expired)
 
     async def _wake_for(self, ready: Sequence[str]) -> None:
         for job_id in ready:

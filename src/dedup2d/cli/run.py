@@ -52,6 +52,7 @@ _COMMANDS = {
         "dedup2d.cli.keys:app", "", "Create, list and revoke keys of the service.", has_commands=True
     ),
     "doctor": _Command("dedup2d.cli.doctor:doctor", "", "Check settings and servers; say what to do."),
+    "gc": _Command("dedup2d.cli.gc:gc", "", "Delete what nobody needs: expired jobs, orphan files."),
     "samples": _Command("dedup2d.cli.samples:samples", "DIRECTORY", "Generate drawings to try things on."),
 }
 _ADAPTERS = {

@@ -186,6 +186,11 @@ class MemoryJobStore:
             ready=tuple(job.job_id for job in islice(self._claimable(now), limit)),
         )
 
+    async def count_expired(self) -> int:
+        await checkpoint()
+        now = self._clock()
+        return sum(steps.expired(job, now) for job in self._jobs.values())
+
     async def claim_callback(
         self, token: str, *, lease_seconds: float, passing_over: Collection[str] = ()
     ) -> Job | None:

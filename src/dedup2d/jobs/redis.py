@@ -267,6 +267,9 @@ class RedisJobStore:
             more = full and (lost_seen < limit or expired_seen < limit)
         return swept
 
+    async def count_expired(self) -> int:
+        return int(await self._run("expired"))
+
     async def claim_callback(
         self, token: str, *, lease_seconds: float, passing_over: Collection[str] = ()
     ) -> Job | None:

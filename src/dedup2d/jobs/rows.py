@@ -26,6 +26,7 @@ __all__ = [
     "active",
     "any_callback",
     "callbacks",
+    "count_gone",
     "counts",
     "drop_gone",
     "due_callback",
@@ -291,6 +292,10 @@ def page(
         total=_number(connection, f"SELECT count(*) {fitting}", wanted),
         next_page_token=make_token("jobs", *page[-1][:2]) if more else None,
     )
+
+
+def count_gone(connection: Connection, now: float) -> int:
+    return _number(connection, "SELECT count(*) FROM jobs WHERE gone_after < ?", (now,))
 
 
 def drop_gone(connection: Connection, now: float, limit: int) -> tuple[Job, ...]:

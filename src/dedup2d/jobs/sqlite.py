@@ -215,6 +215,9 @@ class SQLiteJobStore:
             await to_thread.run_sync(self._give_back_pages, limiter=self._writers)
         return swept
 
+    async def count_expired(self) -> int:
+        return await self._read(lambda connection: rows.count_gone(connection, self._clock()))
+
     async def claim_callback(
         self, token: str, *, lease_seconds: float, passing_over: Collection[str] = ()
     ) -> Job | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from dedup2d.errors import JobNotFoundError, LeaseLostError
-from dedup2d.protocols import JobStore
+from dedup2d.protocols import ExpiringJobs, JobStore
 from dedup2d.testing.clock import ManualClock
 from dedup2d.testing.expecting import expect, expect_same, refused, together
 from dedup2d.testing.job_making import TOKEN, admit, claim, complete, ids, take_all
@@ -95,10 +95,14 @@ async def hides_expired_jobs_before_they_are_swept(store: JobStore, clock: Manua
     expect_same((ids(page.jobs), page.total), (["job-1"], 1), "nor listed")
     page = await store.list("tenant", status=JobStatus.COMPLETED)
     expect_same((ids(page.jobs), page.total), ([], 0), "nor by its status")
+    if isinstance(store, ExpiringJobs):
+        expect_same(await store.count_expired(), 1, "it counts as expired")
     swept = await store.sweep(max_losses=3, ttl_seconds=10)
     expect_same(ids(swept.expired), ["job-0"], "the sweep deletes and gives it")
     expect_same(swept.expired[0].file_key, done.file_key, "with its file, which is the caller's to delete")
     expect_same((await store.sweep(max_losses=3, ttl_seconds=10)).expired, (), "once")
+    if isinstance(store, ExpiringJobs):
+        expect_same(await store.count_expired(), 0, "and no longer counts")
     await admit(store, clock, "job-0")
     expect_same((await store.get("job-0")).result, None, "nothing of it is left")
 
