@@ -226,15 +226,19 @@ def test_what_cannot_start_ends_with_its_own_code(supervised: Make) -> None:
 
 
 def test_a_command_that_is_not_there_ends_as_in_a_shell() -> None:
-    """If this fails, a typing error in a command makes a loop instead of code 127."""
+    """If this fails, a typing error in a command makes a loop instead of code 127, or ends are not told."""
+    ended: list[int] = []
+
     code = supervise(
         ["no-such-command-anywhere"],
         processes=1,
         grace_seconds=1,
         restarts=Restarts(first_seconds=0.01, longest_seconds=0.02),
+        ended=ended.append,
     )
 
     assert code == 127
+    assert ended == [0, 0, 0]
 
 
 def test_a_crash_is_no_wrong_setting(supervised: Make) -> None:

@@ -39,7 +39,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("http", "exporting metrics") from error
 
-__all__ = ["CONTENT_TYPE", "PrometheusMetrics", "VisionServerMetrics"]
+__all__ = ["CONTENT_TYPE", "PrometheusMetrics", "VisionServerMetrics", "rendered"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,7 +72,7 @@ class VisionServerMetrics(Observer):
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format 0.0.4."""
-        return generate_latest(_WithoutBirthdays(self.registry))
+        return rendered(self.registry)
 
     def http_routes(self, routes: Iterable[tuple[str, str, int]], problems: Iterable[str]) -> None:
         """Let there be samples of these (method, template, status) and codes of problems from the start."""
@@ -221,6 +221,11 @@ class PrometheusMetrics(VisionServerMetrics):
     def callback_finished(self, status: CallbackStatus, seconds: float) -> None:
         self._callbacks.finished.labels(status).inc()
         self._callbacks.delays.labels(status).observe(seconds)
+
+
+def rendered(registry: CollectorRegistry) -> bytes:
+    """Return what is in *registry* in Prometheus' text format 0.0.4."""
+    return generate_latest(_WithoutBirthdays(registry))
 
 
 class _WithoutBirthdays:

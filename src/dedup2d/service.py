@@ -448,9 +448,19 @@ class Dedup2D:
         """Count what waits and runs, and tell the observer."""
         return await self._watch.look()
 
-    async def watch(self) -> None:
-        """Tell the observer again and again what waits and runs and how much is kept, until cancelled."""
-        await self._watch.run()
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Tell the observer again and again what waits, runs and is kept, while the block lasts."""
+        failure = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch.run)
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the task group
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure:
+            raise failure
 
     # Inside
 

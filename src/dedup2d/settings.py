@@ -75,6 +75,19 @@ class Settings(AccessSettings):
     port: int = setting(
         "DEDUP2D_PORT", 8000, whole(0, 65535), "port the service listens on; 0 takes a free one"
     )
+    metrics_port: int | None = setting(
+        "DEDUP2D_METRICS_PORT",
+        None,
+        whole(1, 65535),
+        "port of its own for /metrics of a service, vision server or worker; unset: beside the API, and for a"
+        " worker nowhere",
+    )
+    metrics_host: str = setting(
+        "DEDUP2D_METRICS_HOST",
+        "127.0.0.1",
+        text("an address", bool),
+        "address for DEDUP2D_METRICS_PORT; whoever reaches it may read the metrics, without a key",
+    )
     allowed_hosts: tuple[str, ...] = setting(
         "DEDUP2D_ALLOWED_HOSTS",
         (),

@@ -59,7 +59,12 @@ class Restarts:
 
 
 def supervise(
-    arguments: Command, *, processes: int, grace_seconds: float, restarts: Restarts | None = None
+    arguments: Command,
+    *,
+    processes: int,
+    grace_seconds: float,
+    restarts: Restarts | None = None,
+    ended: Callable[[int], None] = lambda _: None,
 ) -> int:
     """
     Run copies of a command until SIGTERM or SIGINT, and return the exit code.
@@ -74,6 +79,7 @@ def supervise(
         processes: how many copies, at least 1.
         grace_seconds: how long copies may take to end.
         restarts: when copies are started again.
+        ended: told the number of each copy that has ended, before one takes its place.
 
     Returns:
         0 if all ended after a signal with 0 (or by that signal, having no handler for it); else the first
@@ -87,7 +93,7 @@ def supervise(
     if processes < 1:
         raise InvalidParameterError("processes", processes, "a whole number of at least 1")
     command = arguments if callable(arguments) else lambda _: arguments
-    copies = _Copies(command=command, restarts=restarts or Restarts())
+    copies = _Copies(command=command, restarts=restarts or Restarts(), ended=ended)
     return anyio.run(copies.run, processes, grace_seconds, backend="asyncio")
 
 
@@ -95,6 +101,7 @@ def supervise(
 class _Copies:
     command: Callable[[int], Sequence[str]]
     restarts: Restarts
+    ended: Callable[[int], None]
     _running: dict[int, Process] = field(factory=dict, init=False)
     _signal: signal.Signals | None = field(default=None, init=False)
     _stopping: anyio.Event = field(factory=anyio.Event, init=False)
@@ -118,6 +125,7 @@ class _Copies:
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._run_once(number)
+            self.ended(number)
             well = time.monotonic() - began >= self.restarts.well_seconds
             self._started_well |= well
             failures = 1 if well else failures + 1

@@ -12,6 +12,7 @@ from starlette.types import Lifespan
 from dedup2d.keys.build import build_key_ring
 from dedup2d.keys.ring import KeyRing
 from dedup2d.metrics import PrometheusMetrics
+from dedup2d.metrics_server import metrics_served
 from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
 from dedup2d_http.auditing import audit_start
@@ -50,7 +51,7 @@ def create_app(
         settings: allowed hosts, limits, and when a search is forced to be a job.
         keys: knows whose they are, open like *service*; those of *settings* if not given.
         counters: count requests, open like *service*; in this process if not given.
-        metrics: the service's observer, shown at `/metrics`.
+        metrics: the service's observer, shown at `/metrics` unless they have a port of their own.
         limits: what an upload may cost; as large as `settings.max_upload_bytes` if not given.
         stopping: tells when requests are to end, as the server stops.
         lifespan: what the server runs around the app.
@@ -117,8 +118,9 @@ def from_environment() -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with keys, counters, service:
-            audit_start(settings)
-            yield
+        with metrics_served(metrics.render, host=settings.metrics_host, port=settings.metrics_port):
+            async with keys, counters, service, service.watched():
+                audit_start(settings)
+                yield
 
     return create_app(service, settings, keys=keys, counters=counters, metrics=metrics, lifespan=lifespan)

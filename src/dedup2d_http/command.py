@@ -18,7 +18,7 @@ from cyclopts import Parameter, validators
 
 from dedup2d.cli.index import fill, summary
 from dedup2d.cli.indexing import Tally
-from dedup2d.cli.options import DataDir, Quiet, load_settings
+from dedup2d.cli.options import DataDir, MetricsHost, MetricsPort, Quiet, load_settings, with_metrics
 from dedup2d.cli.terminal import Terminal
 from dedup2d.cli.text import visible
 from dedup2d.errors import ConfigurationError
@@ -44,6 +44,8 @@ def serve(
             validator=validators.Number(gte=0, lte=65535),
         ),
     ] = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = None,
     samples: Annotated[
         bool,
         Parameter(
@@ -62,7 +64,7 @@ def serve(
     Everything else is set by the environment: see the settings in the documentation.
     """
     terminal = Terminal(quiet=quiet)
-    settings = load_settings(data_dir)
+    settings = with_metrics(load_settings(data_dir), metrics_port, metrics_host)
     settings = evolve(
         settings,
         host=settings.host if host is None else host,

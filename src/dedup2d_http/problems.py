@@ -21,6 +21,7 @@ from dedup2d.errors import Dedup2DError, shown
 
 __all__ = [
     "EXCEPTION_HANDLERS",
+    "METRICS_ELSEWHERE",
     "PROBLEMS",
     "HttpError",
     "Problem",
@@ -77,6 +78,9 @@ PROBLEMS: Mapping[str, Problem] = {
     "INDEX_FULL": Problem(507, "The tenant's index is full"),
 }
 
+METRICS_ELSEWHERE = (
+    "the metrics have a port of their own: ask there for /metrics (DEDUP2D_METRICS_PORT of this server)"
+)
 _INTERNAL_DETAIL = "something failed that should not: the log of the service says what, under this request_id"
 
 

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any, NoReturn
 
 import anyio
@@ -28,6 +29,7 @@ from starlette.types import ASGIApp
 from dedup2d.errors import InternalError
 from dedup2d.keys.build import build_key_ring
 from dedup2d.metrics import PrometheusMetrics
+from dedup2d.metrics_server import metrics_served
 from dedup2d.service import Dedup2D
 from dedup2d.settings import Settings
 from dedup2d_http.app import create_app
@@ -98,10 +100,15 @@ async def serve(
     """
     metrics, stopping = PrometheusMetrics(), Stopping()
     unopened = Dedup2D.from_settings(settings, observer=metrics)
-    async with build_key_ring(settings) as keys, build_counters(settings) as counters:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(
+            metrics_served(metrics.render, host=settings.metrics_host, port=settings.metrics_port)
+        )
+        keys = await stack.enter_async_context(build_key_ring(settings))
+        counters = await stack.enter_async_context(build_counters(settings))
         check_exposure(settings.host, keyed=await keys.needed())
         address, port = free_address(settings.host, settings.port)
-        async with unopened as service:
+        async with unopened as service, service.watched():
             audit_start(settings)
             app = create_app(
                 service, settings, keys=keys, counters=counters, metrics=metrics, stopping=stopping

@@ -52,6 +52,7 @@ class VisionServerOptions:
         waiting: how many more may wait.
         seconds: how long one search may run.
         max_upload_bytes: largest drawing taken in.
+        shows_metrics: whether `/metrics` is here, rather than on a port of its own.
     """
 
     tenant: str = "default"
@@ -61,6 +62,7 @@ class VisionServerOptions:
     waiting: int = 32
     seconds: float = 300.0
     max_upload_bytes: int = 100 * 1024 * 1024
+    shows_metrics: bool = True
 
 
 def create_vision_app(
@@ -90,6 +92,7 @@ def create_vision_app(
         seconds=options.seconds,
         stopping=stopping,
         metrics=metrics,
+        shows_metrics=options.shows_metrics,
     )
     app = Starlette(
         routes=[route(api, resource) for resource in RESOURCES],

@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio
@@ -16,13 +18,16 @@ from attrs import evolve
 from cyclopts import Parameter, validators
 
 from dedup2d.build import build_embedded
-from dedup2d.cli.options import DataDir, Quiet, load_settings
+from dedup2d.cli.options import DataDir, MetricsHost, MetricsPort, Quiet, load_settings, with_metrics
 from dedup2d.cli.terminal import Terminal
 from dedup2d.directories import check_writable
 from dedup2d.files.local import LocalFileStore
-from dedup2d.metrics import PrometheusMetrics
+from dedup2d.metrics import VisionServerMetrics
+from dedup2d.metrics_server import metrics_served
+from dedup2d.metrics_shared import MemberMetrics, SharedMetrics, forget, shared_directory
 from dedup2d.settings import Settings
 from dedup2d.supervise import supervise
+from dedup2d.watch import watch_vision
 from dedup2d_http.auth import check_exposure
 from dedup2d_http.connections import free_address
 from dedup2d_http.logs import configure_logging
@@ -59,7 +64,10 @@ def vision(
             validator=validators.Number(gte=1, lte=64),
         ),
     ] = None,
-    member: Annotated[bool, Parameter(show=False, negative="")] = False,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = None,
+    member: Annotated[int | None, Parameter(show=False)] = None,
+    metrics_directory: Annotated[Path | None, Parameter(show=False)] = None,
     quiet: Quiet = False,
     data_dir: DataDir = None,
 ) -> int:
@@ -70,7 +78,7 @@ def vision(
     DEDUPCAD_VISION_API_KEY it demands that key; without, it serves this machine only.
     """
     assert action == "serve"
-    settings = load_settings(data_dir)
+    settings = with_metrics(load_settings(data_dir), metrics_port, metrics_host)
     settings = evolve(
         settings,
         vision_host=settings.vision_host if host is None else host,
@@ -79,8 +87,9 @@ def vision(
     )
     configure_logging(level=settings.log_level, form=settings.log_format)
     check_writable(settings.data_dir, "DEDUP2D_DATA_DIR")
-    if member:
-        anyio.run(lambda: serve_vision(settings, shared=True), backend="asyncio")
+    if member is not None and metrics_directory is not None:
+        metrics = MemberMetrics(metrics_directory, member)
+        anyio.run(lambda: serve_vision(settings, shared=metrics), backend="asyncio")
         return leave()
     terminal = Terminal(quiet=quiet)
 
@@ -97,7 +106,7 @@ async def serve_vision(
     settings: Settings,
     *,
     on_ready: Callable[[str], None] | None = None,
-    shared: bool = False,
+    shared: MemberMetrics | None = None,
     grace_seconds: float = GRACE_SECONDS,
 ) -> None:
     """
@@ -106,17 +115,17 @@ async def serve_vision(
     Args:
         settings: address, key, limits, and where the index is.
         on_ready: told the URL once it answers.
-        shared: whether other processes listen on the same port, and share the places and engine processes.
+        shared: the metrics of a process that shares port, places and engine processes with others.
         grace_seconds: how long searches under way may take.
 
     Raises:
         ConfigurationError: the address is taken, or open to other machines without a key.
         MissingExtraError: the engine's packages are not installed.
     """
-    address, port = (settings.vision_host, settings.vision_port) if shared else _address(settings)
-    members = settings.vision_processes if shared else 1
+    address, port = _address(settings) if shared is None else (settings.vision_host, settings.vision_port)
+    members = 1 if shared is None else settings.vision_processes
     running = math.ceil(settings.engine_processes / members)
-    metrics, stopping = PrometheusMetrics(), Stopping()
+    metrics, stopping = shared or VisionServerMetrics(), Stopping()
     options = VisionServerOptions(
         tenant=settings.tenant,
         api_key=settings.vision_api_key,
@@ -125,15 +134,20 @@ async def serve_vision(
         waiting=math.ceil(settings.vision_max_waiting / members),
         seconds=settings.job_timeout_seconds,
         max_upload_bytes=settings.max_upload_bytes,
+        shows_metrics=settings.metrics_port is None,
     )
+    # Those of several processes are served by who started them.
+    metrics_port = settings.metrics_port if shared is None else None
     async with (
         LocalFileStore(settings.data_dir / "incoming") as files,
-        build_embedded(settings, processes=running) as engine,
+        build_embedded(settings, processes=running, observer=metrics) as engine,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(collect_leftovers, files)
+        tasks.start_soon(watch_vision, engine)
         app = create_vision_app(engine, files, options, metrics=metrics, stopping=stopping)
-        await serve_app(app, address, port, stopping, on_ready=on_ready, grace_seconds=grace_seconds)
+        with metrics_served(metrics.render, host=settings.metrics_host, port=metrics_port):
+            await serve_app(app, address, port, stopping, on_ready=on_ready, grace_seconds=grace_seconds)
         tasks.cancel_scope.cancel()
 
 
@@ -147,16 +161,25 @@ def _address(settings: Settings) -> tuple[str, int]:
 def _supervised(settings: Settings, ready: Callable[[str], None]) -> int:
     """Run so many processes on one port; the system spreads connections over them."""
     address, port = _address(settings)
-    command = [sys.executable, "-m", "dedup2d", "vision", "serve", "--member"]
+    command = [sys.executable, "-m", "dedup2d", "vision", "serve"]
     command += ["--host", address, "--port", str(port), "--processes", str(settings.vision_processes)]
     command += ["--data-dir", str(settings.data_dir)]
-    with _reserved(address, port):
+    if settings.metrics_port is not None:
+        command += ["--metrics-port", str(settings.metrics_port)]
+    with _reserved(address, port), shared_directory() as directory, _metrics_of_all(settings, directory):
+        command += ["--metrics-directory", str(directory)]
         threading.Thread(target=_announce, args=(address, port, ready), daemon=True).start()
         return supervise(
-            command,
+            lambda number: [*command, "--member", str(number)],
             processes=settings.vision_processes,
             grace_seconds=GRACE_SECONDS + _KILL_AFTER_SECONDS,
+            ended=partial(forget, directory),
         )
+
+
+def _metrics_of_all(settings: Settings, directory: Path) -> AbstractContextManager[None]:
+    metrics = SharedMetrics(directory)
+    return metrics_served(metrics.render, host=settings.metrics_host, port=settings.metrics_port)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from dedup2d.types import DrawingFile
 from dedup2d.uploads import checked, clean_file_name
 from dedup2d_http.context import ClientGoneError
 from dedup2d_http.params import LISTING, SEARCH_FIELDS, no_query, read_query, text_of, yes_no
+from dedup2d_http.problems import METRICS_ELSEWHERE, HttpError
 from dedup2d_http.routes.index import metadata_of
 from dedup2d_http.routing import Resource, tenant_of
 from dedup2d_http.stopping import Stopping
@@ -55,7 +56,8 @@ class VisionApi:
         places: how many calls of the engine run and wait.
         seconds: how long one call may run.
         stopping: whether the server is about to stop.
-        metrics: hears of all calls, shown at `/metrics`.
+        metrics: hears of all calls.
+        shows_metrics: whether they are shown at `/metrics`.
     """
 
     vision: VisionClient
@@ -65,6 +67,7 @@ class VisionApi:
     seconds: float
     stopping: Stopping
     metrics: VisionServerMetrics
+    shows_metrics: bool
 
     @asynccontextmanager
     async def drawing(self, pieces: AsyncIterator[bytes], file_name: str) -> AsyncIterator[DrawingFile]:
@@ -203,6 +206,8 @@ async def ready(api: VisionApi, _: Request) -> Response:
 
 
 async def metrics(api: VisionApi, _: Request) -> Response:
+    if not api.shows_metrics:
+        raise HttpError("NOT_FOUND", METRICS_ELSEWHERE)
     return Response(api.metrics.render(), media_type=CONTENT_TYPE)
 
 

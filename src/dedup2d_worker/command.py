@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from dedup2d.cli.options import DataDir, load_settings
+from dedup2d.cli.options import DataDir, MetricsHost, load_settings, with_metrics
 from dedup2d.errors import ConfigurationError, MissingExtraError
 from dedup2d.supervise import supervise
 from dedup2d.types import Lane
@@ -53,11 +53,12 @@ def worker(
     metrics_port: Annotated[
         int | None,
         Parameter(
-            help="Serve Prometheus metrics here; further processes take the ports after it.",
+            help="Serve Prometheus metrics here; further processes take the ports after it."
+            " [default: $DEDUP2D_METRICS_PORT, else nowhere]",
             validator=validators.Number(gte=1, lte=65535),
         ),
     ] = None,
-    metrics_host: Annotated[str, Parameter(help="Address to serve the metrics on.")] = "127.0.0.1",
+    metrics_host: MetricsHost = None,
     grace: Annotated[
         float,
         Parameter(
@@ -74,7 +75,7 @@ def worker(
     given back, and another worker runs them. Needs DEDUP2D_ASYNC_BACKEND=redis. Everything else is set by
     the environment, as for `dedup2d serve`: see the settings in the documentation.
     """
-    settings = load_settings(data_dir)
+    settings = with_metrics(load_settings(data_dir), metrics_port, metrics_host)
     lanes = _LANES[queue]
     check_settings(settings, lanes)
     concurrency = settings.max_concurrency if concurrency is None else concurrency
@@ -84,14 +85,14 @@ def worker(
     if processes > 1:
         try_out(settings, lanes)
         given = ["--concurrency", str(concurrency), "--queue", queue, "--grace", str(grace)]
-        given += ["--metrics-host", metrics_host, "--data-dir", str(settings.data_dir)]
-        return _supervise(given, processes, metrics_port, grace)
+        given += ["--metrics-host", settings.metrics_host, "--data-dir", str(settings.data_dir)]
+        return _supervise(given, processes, settings.metrics_port, grace)
     options = WorkerOptions(
         concurrency=concurrency,
         lanes=lanes,
         grace_seconds=grace,
-        metrics_port=metrics_port,
-        metrics_host=metrics_host,
+        metrics_port=settings.metrics_port,
+        metrics_host=settings.metrics_host,
     )
     run(settings, options)
     return 0

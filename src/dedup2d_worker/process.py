@@ -7,14 +7,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 import anyio
 from attrs import frozen
 
 from dedup2d.build import build_service
 from dedup2d.errors import ConfigurationError
+from dedup2d.metrics_server import metrics_served
 from dedup2d.observe import Observer
 from dedup2d.redis_url import safe_redis_url
 from dedup2d.service import Dedup2D
@@ -23,7 +23,6 @@ from dedup2d.types import Lane
 
 try:
     import structlog
-    from prometheus_client import start_http_server
 
     from dedup2d.metrics import PrometheusMetrics
 except ImportError as error:
@@ -119,8 +118,14 @@ async def _try_out(settings: Settings, lanes: frozenset[Lane] | None) -> None:
 async def _run(settings: Settings, options: WorkerOptions) -> None:
     metrics = PrometheusMetrics()
     service = build_service(settings, metrics, concurrency=options.concurrency, lanes=options.lanes)
-    with _served(metrics, options), anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with service:
+    served = metrics_served(
+        metrics.render,
+        host=options.metrics_host,
+        port=options.metrics_port,
+        setting="--metrics-host:--metrics-port",
+    )
+    with served, anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with service, service.watched():
             log.info("worker ready", **_facts(settings, options))
             await anext(signals)
             log.info("stopping", grace_seconds=options.grace_seconds)
@@ -159,30 +164,6 @@ def _leave_within(seconds: float) -> threading.Timer:
     timer.daemon = True
     timer.start()
     return timer
-
-
-@contextmanager
-def _served(metrics: PrometheusMetrics, options: WorkerOptions) -> Iterator[None]:
-    """Serve the metrics where they are wanted."""
-    if options.metrics_port is None:
-        yield
-        return
-    where = f"{options.metrics_host}:{options.metrics_port}"
-    try:
-        server, thread = start_http_server(
-            options.metrics_port, addr=options.metrics_host, registry=metrics.registry
-        )
-    except OSError as error:
-        reason = (error.strerror or "it cannot be used").lower()
-        raise ConfigurationError(
-            "--metrics-host:--metrics-port", where, f"an address that is free ({reason})"
-        ) from None
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _facts(settings: Settings, options: WorkerOptions) -> dict[str, object]:

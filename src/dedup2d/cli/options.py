@@ -22,6 +22,8 @@ __all__ = [
     "Jobs",
     "Json",
     "MaxResults",
+    "MetricsHost",
+    "MetricsPort",
     "ModeOption",
     "Preset",
     "Quiet",
@@ -29,6 +31,7 @@ __all__ = [
     "at_least_one",
     "load_settings",
     "search_params",
+    "with_metrics",
 ]
 
 _SHARED = Group("Shared options", sort_key=10)
@@ -62,6 +65,21 @@ Jobs = Annotated[
         group=_SHARED,
         validator=validators.Number(gte=1, lte=256),
         help="Processes that read and compare at once. [default: one per core, at most 8]",
+    ),
+]
+MetricsPort = Annotated[
+    int | None,
+    Parameter(
+        name="--metrics-port",
+        help="Show /metrics on this port, and not beside the API. [default: $DEDUP2D_METRICS_PORT]",
+        validator=validators.Number(gte=1, lte=65535),
+    ),
+]
+MetricsHost = Annotated[
+    str | None,
+    Parameter(
+        name="--metrics-host",
+        help="Address of that port. [default: $DEDUP2D_METRICS_HOST, else 127.0.0.1]",
     ),
 ]
 Preset = Annotated[
@@ -138,6 +156,15 @@ def load_settings(data_dir: str | None, *, jobs: int | None = None) -> Settings:
     if data_dir is not None:
         settings = evolve(settings, data_dir=Path(data_dir).expanduser())
     return settings if jobs is None else evolve(settings, engine_processes=jobs)
+
+
+def with_metrics(settings: Settings, port: int | None, host: str | None) -> Settings:
+    """Return *settings* with the address of the metrics that the command line gives."""
+    return evolve(
+        settings,
+        metrics_port=settings.metrics_port if port is None else port,
+        metrics_host=host or settings.metrics_host,
+    )
 
 
 def search_params(

@@ -12,7 +12,7 @@ from dedup2d.metrics import CONTENT_TYPE
 from dedup2d.presets import PRESETS
 from dedup2d_http.contract import Answer, operation
 from dedup2d_http.params import no_query
-from dedup2d_http.problems import HttpError
+from dedup2d_http.problems import METRICS_ELSEWHERE, HttpError
 from dedup2d_http.routing import PREFIX, Api, Resource
 from dedup2d_http.views import HealthView, PresetsView, StatusView, json_response
 
@@ -91,6 +91,8 @@ async def ready(api: Api, _: Request) -> Response:
 async def metrics(api: Api, _: Request) -> Response:
     if api.metrics is None:
         raise HttpError("NOT_FOUND", "this service was started without metrics")
+    if api.settings.metrics_port is not None:
+        raise HttpError("NOT_FOUND", METRICS_ELSEWHERE)
     await _store_answers(api)
     return Response(api.metrics.render(), media_type=CONTENT_TYPE)
 
