@@ -17,6 +17,7 @@ from dedup2d.types import StoredFile
 
 __all__ = ["observed"]
 
+# By their names: not all can be imported without their extras.
 _NAMES = {"LocalFileStore": "local", "MemoryFileStore": "memory", "S3FileStore": "s3"}
 _OTHER = "other"
 _OPERATIONS = ("put", "open", "delete", "list")
@@ -52,7 +53,8 @@ class _Observed:
     def __init__(self, files: Any, observer: Observer) -> None:
         self._files = files
         self._observer = observer
-        self._backend = _NAMES.get(type(files).__name__, _OTHER)
+        kinds = [kind.__name__ for kind in type(files).__mro__]
+        self._backend = next((_NAMES[kind] for kind in kinds if kind in _NAMES), _OTHER)
         observer.file_store(self._backend, _OPERATIONS)
 
     async def __aenter__(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import anyio
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +18,8 @@ from dedup2d_http.routing import PREFIX, Api, Resource
 from dedup2d_http.views import HealthView, PresetsView, StatusView, json_response
 
 __all__ = ["RESOURCES"]
+
+_COUNT_SECONDS = 2.0
 
 log = structlog.get_logger("dedup2d.http")
 
@@ -93,7 +96,9 @@ async def metrics(api: Api, _: Request) -> Response:
         raise HttpError("NOT_FOUND", "this service was started without metrics")
     if api.settings.metrics_port is not None:
         raise HttpError("NOT_FOUND", METRICS_ELSEWHERE)
-    await _store_answers(api)
+    # A store that hangs must not keep Prometheus waiting: what it tells then is what matters.
+    with anyio.move_on_after(_COUNT_SECONDS):
+        await _store_answers(api)
     return Response(api.metrics.render(), media_type=CONTENT_TYPE)
 
 
