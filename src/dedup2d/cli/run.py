@@ -48,6 +48,8 @@ _COMMANDS = {
     "drawings": _Command("dedup2d.cli.drawings:drawings", "", "List the drawings in the index."),
     "remove": _Command("dedup2d.cli.drawings:remove", "ID...", "Remove drawings from the index."),
     "rebuild": _Command("dedup2d.cli.drawings:rebuild", "", "Make all fingerprints of the index anew."),
+    "export": _Command("dedup2d.cli.export:export", "FILE", "Write an index into one file: a backup."),
+    "import": _Command("dedup2d.cli.export:import_", "FILE", "Bring an index from such a file."),
     "keys": _Command(
         "dedup2d.cli.keys:app", "", "Create, list and revoke keys of the service.", has_commands=True
     ),

@@ -1,0 +1,1 @@
+"""Indexes in one file, to be kept or taken to another machine."""
