@@ -240,10 +240,13 @@ async def test_the_watch_sees_an_outage_and_its_end() -> None:
 
     class Store(MemoryJobStore):
         broken = True
+        hanging = False
 
         async def counts(self) -> JobCounts:
             if self.broken:
                 raise StoreUnavailableError("job store", "out of reach")
+            if self.hanging:
+                await anyio.sleep(60)
             return JobCounts(pending=7, in_progress=1, oldest_pending_at=1.0)
 
     async def short(_: float) -> None:
@@ -254,7 +257,13 @@ async def test_the_watch_sees_an_outage_and_its_end() -> None:
 
     store, queue = Store(), MemoryQueue()
     watch = Watch(
-        jobs=store, queue=queue, vision=FakeVision(), observer=metrics, clock=lambda: 5.0, sleep=short
+        jobs=store,
+        queue=queue,
+        vision=FakeVision(),
+        observer=metrics,
+        clock=lambda: 5.0,
+        sleep=short,
+        patience_seconds=0.05,
     )
     async with store, queue, anyio.create_task_group() as tasks:
         await queue.put("j1")
@@ -263,8 +272,10 @@ async def test_the_watch_sees_an_outage_and_its_end() -> None:
         assert up() == 0
         store.broken = False
         await until(lambda: up() == 1)
-        store.broken = True
+        store.hanging = True
         await until(lambda: up() == 0)
+        store.hanging = False
+        await until(lambda: up() == 1)
         tasks.cancel_scope.cancel()
     text = metrics.render().decode()
 

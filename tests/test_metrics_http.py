@@ -5,10 +5,18 @@ from __future__ import annotations
 import random
 import string
 
+import anyio
+import httpx
+import pytest
 from starlette.types import Message
 
+from dedup2d.files.memory import MemoryFileStore
+from dedup2d.metrics import VisionServerMetrics
+from dedup2d.testing import FakeVision
+from dedup2d.types import JobCounts
 from dedup2d_http.problems import PROBLEMS
-from dedup2d_http.routes import RESOURCES
+from dedup2d_http.routes import RESOURCES, operations
+from dedup2d_http.vision_app import VisionServerOptions, create_vision_app
 from tests.http_support import PNG, PREFIX, bench
 from tests.metrics_support import samples, total, value
 
@@ -111,6 +119,47 @@ async def test_no_client_can_make_labels() -> None:
 
 
 PLAIN = {ord(char): None for char in string.punctuation + string.digits + "é"}
+
+
+async def test_no_client_can_make_labels_of_a_vision_server() -> None:
+    """If this fails, whoever reaches a vision server makes labels out of tenants, drawings and paths."""
+    chance, metrics = random.Random(7), VisionServerMetrics()
+    async with MemoryFileStore() as files, FakeVision() as vision:
+        app = create_vision_app(vision, files, VisionServerOptions(), metrics=metrics)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            before = len(samples(metrics.render().decode()))
+            for _ in range(200):
+                name = "".join(chance.choices(string.ascii_lowercase, k=9))
+                tenant = {"X-Dedup-Tenant-Id": name}
+                await client.get(f"/api/v2/index/drawings/{name}", headers=tenant)
+                await client.request(name.upper(), f"/{name}", headers=tenant)
+                await client.post("/api/v2/search", files={"file": (name, PNG)}, headers=tenant)
+        text = metrics.render().decode()
+
+    assert value(text, "dedup2d_http_requests_total", method="other", route="none", status="404") == 200
+    assert value(text, "dedup2d_vision_operations_total", operation="search", outcome="ok") == 200
+    assert (
+        value(text, "dedup2d_file_operations_total", backend="memory", operation="put", outcome="ok") == 200
+    )
+    assert len(samples(text)) - before < 60
+
+
+async def test_a_store_that_hangs_does_not_keep_prometheus_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, an outage of Redis makes the services' metrics go away just when they are needed."""
+    monkeypatch.setattr(operations, "_COUNT_SECONDS", 0.05)
+    async with bench() as api:
+
+        async def hanging() -> JobCounts:
+            await anyio.sleep(60)
+            raise AssertionError
+
+        monkeypatch.setattr(api.service.jobs, "counts", hanging)
+        with anyio.fail_after(5):
+            answer = await api.client.get("/metrics")
+
+    assert answer.status_code == 200
+    assert "dedup2d_jobs_pending" in answer.text
 
 
 async def test_a_client_that_left_is_no_success() -> None:

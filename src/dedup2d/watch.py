@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import anyio
 from attrs import define
 
+from dedup2d.errors import StoreUnavailableError
 from dedup2d.observe import Observer
 from dedup2d.protocols import JobStore, Queue, VisionClient
 from dedup2d.repeated import repeat
@@ -37,11 +38,12 @@ class Watch:
     observer: Observer
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    patience_seconds: float = 10.0
 
     async def run(self) -> None:
         """Look, until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._repeat, self.look, "looking at the jobs")
+            tasks.start_soon(self._repeat, self._look_in_time, "looking at the jobs")
             tasks.start_soon(self._repeat, self._measure_queue, "looking at the queue")
             tasks.start_soon(lambda: watch_vision(self.vision, sleep=self.sleep))
 
@@ -59,6 +61,13 @@ class Watch:
             raise
         self.observer.jobs_counted(counts, self.clock())
         return counts
+
+    async def _look_in_time(self) -> None:
+        with anyio.move_on_after(self.patience_seconds) as waiting:
+            await self.look()
+        if waiting.cancelled_caught:
+            self.observer.jobs_uncountable()
+            raise StoreUnavailableError("job store", f"no answer within {self.patience_seconds:g} s")
 
     async def _measure_queue(self) -> None:
         self.observer.queue_measured(await self.queue.depth())
