@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -122,25 +123,25 @@ def test_what_a_killed_supervisor_left_is_deleted(monkeypatch: pytest.MonkeyPatc
     assert (elsewhere / "lock").exists()
 
 
-def test_a_service_with_a_port_for_its_metrics(tmp_path: Path) -> None:
-    """If this fails, `dedup2d serve` shows metrics to all its clients, or to nobody."""
+@pytest.mark.parametrize("start", [serving, vision_serving])
+def test_a_port_for_the_metrics(start: Callable[..., Any], tmp_path: Path) -> None:
+    """If this fails, a service or vision server shows its metrics to all its clients, or to nobody."""
     port = free_port()
-    variables = {"DEDUP2D_METRICS_PORT": str(port)}
-    with serving(tmp_path / "data", variables) as served:
+
+    def metrics() -> str:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5, trust_env=False).text
+
+    with start(tmp_path / "data", {"DEDUP2D_METRICS_PORT": str(port)}) as served:
         live(served)
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
         beside = httpx.get(f"{served.url}/metrics", trust_env=False)
-        until(
-            lambda: (
-                value(
-                    httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text,
-                    "dedup2d_job_store_up",
-                )
-                == 1
-            )
-        )
+        until(lambda: asked(metrics()) >= 2)
+        if start is serving:
+            until(lambda: value(metrics(), "dedup2d_job_store_up") == 1)
+            assert total(metrics(), "dedup2d_worker_slots") == 2
+        else:
+            assert value(metrics(), "dedup2d_job_store_up") is None
         assert served.stop() == 0
 
-    assert asked(text) >= 1
-    assert total(text, "dedup2d_worker_slots") == 2
-    assert beside.status_code == 404
+    assert (beside.status_code, beside.json()["code"]) == (404, "NOT_FOUND")
+    with pytest.raises(httpx.ConnectError):
+        metrics()
