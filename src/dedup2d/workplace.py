@@ -27,22 +27,25 @@ def workplace(parent: Path, name: str) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     _clear_away(parent, f".{name}-")
-    place, lock = _made(parent / f".{name}-{secrets.token_hex(8)}")
+    place, lock = parent / f".{name}-{secrets.token_hex(8)}", None
     try:
+        lock = _made(place)
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
-def _made(place: Path) -> tuple[Path, int]:
+def _made(place: Path) -> int:
+    """Make the directory and return what keeps it locked."""
     while True:
         place.mkdir(mode=0o700)
         lock = os.open(place, _DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_SH)
         # Before it was locked, another process may have taken it for one that was left.
         if place.exists():
-            return place, lock
+            return lock
         os.close(lock)
 
 

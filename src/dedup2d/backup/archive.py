@@ -18,7 +18,7 @@ from dedup2d.codec import from_json, to_json
 from dedup2d.errors import Dedup2DError, UnreadableRecordError
 from dedup2d.tenants import is_tenant_id
 
-__all__ = ["ArchiveError", "ArchivedIndex", "Manifest", "Reader", "Writer"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "ArchiveError", "ArchivedIndex", "Manifest", "Reader", "Writer"]
 
 FORMAT = "dedup2d-index"
 FORMAT_VERSION = 1
@@ -49,7 +49,7 @@ class ArchivedIndex:
     sha256: str
     drawings: int
     files: int
-    stale: int = 0
+    stale: int
 
     @property
     def member(self) -> str:
@@ -58,15 +58,19 @@ class ArchivedIndex:
 
 @frozen(kw_only=True)
 class Manifest:
-    """What an archive holds, and what made it."""
+    """
+    What an archive holds, and what made it.
 
-    format: str = FORMAT
-    format_version: int = FORMAT_VERSION
-    dedup2d: str = ""
-    created_at: float = 0.0
-    fingerprint_version: int = 0
-    schema_version: int = 0
-    indexes: tuple[ArchivedIndex, ...] = ()
+    Nothing has a default: a manifest that lacks something is damaged.
+    """
+
+    format: str
+    format_version: int
+    dedup2d: str
+    created_at: float
+    fingerprint_version: int
+    schema_version: int
+    indexes: tuple[ArchivedIndex, ...]
 
 
 class Writer:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from dedup2d.backup.archive import ArchivedIndex, Manifest, Told, Writer
+from dedup2d.backup.archive import FORMAT, FORMAT_VERSION, ArchivedIndex, Manifest, Told, Writer
 from dedup2d.backup.database import snapshot
 from dedup2d.engine.database import INDEX
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION
@@ -137,6 +137,8 @@ def _add(writer: Writer, tenant: str, catalogue: Path, copy: Path, told: Told) -
 
 def _manifest(indexes: Iterable[ArchivedIndex], created_at: float) -> Manifest:
     return Manifest(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
         dedup2d=version("dedup2d"),
         created_at=created_at,
         fingerprint_version=FINGERPRINT_VERSION,
