@@ -9,6 +9,7 @@ case ${REDISCLI_AUTH:?the password of the user dedup2d} in
     ;;
 esac
 exec redis-server - <<END
+bind ${REDIS_BIND:-* -::*}
 port ${REDIS_PORT:-6379}
 protected-mode no
 dir ${REDIS_DIRECTORY:-/data}
