@@ -246,3 +246,17 @@ def test_a_secret_of_keys_is_long_and_shown_nowhere() -> None:
 
     assert settings.keys_secret == ("s" * 32, "t" * 32)
     assert "s" * 32 not in repr(settings)
+
+
+def test_a_user_without_a_home_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, nothing starts in a container whose user is a number, though all is set."""
+
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+
+    assert Settings().data_dir == Path("/var/lib/dedup2d")
+    assert Settings.from_environment({"DEDUP2D_DATA_DIR": "/data"}).changed() == {"DEDUP2D_DATA_DIR": "/data"}

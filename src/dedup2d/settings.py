@@ -39,7 +39,10 @@ _FORMER_NAMES = {"DEDUP2D_QUEUE_NAME": "DEDUP2D_ARQ_QUEUE_NAME"}
 
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "dedup2d"
+    try:
+        return Path(base).expanduser() / "dedup2d"
+    except RuntimeError:  # a user who is a number only has no home, as in containers
+        return Path("/var/lib/dedup2d")
 
 
 def _default_processes() -> int:
@@ -61,7 +64,8 @@ class Settings(AccessSettings):
         "DEDUP2D_DATA_DIR",
         Factory(_default_data_dir),
         directory(),
-        "where index, jobs and uploads are kept; default: dedup2d in the user's data directory",
+        "where index, jobs and uploads are kept; default: dedup2d in the user's data directory, or"
+        " /var/lib/dedup2d for a user without a home",
     )
     tenant: str = setting(
         "DEDUP2D_TENANT",
