@@ -113,9 +113,8 @@ def started_redis(directory: Path, variables: Mapping[str, str]) -> Iterator[int
         process.stop()
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    directory = tmp_path_factory.mktemp("compose")
+@contextmanager
+def started_all(directory: Path) -> Iterator[Started]:
     variables = made_env(directory)
     with ExitStack() as stack:
         redis = stack.enter_context(started_redis(directory, variables))
@@ -142,9 +141,9 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
         yield found
 
 
-def test_a_search_goes_through_all_of_it(started: Started, tmp_path: Path) -> None:
-    """If this fails, the compose file brings up services that do not work together."""
-    drawings = tmp_path / "drawings"
+def a_search_goes_through_all_of_it(started: Started) -> None:
+    """Else the compose file brings up services that do not work together."""
+    drawings = started.directory / "drawings"
     samples = started.tool("index", "samples", str(drawings), "--parts", "1")
     assert samples.returncode == 0, samples.stderr
     indexed = started.tool("index", "index", str(drawings))
@@ -165,8 +164,8 @@ def test_a_search_goes_through_all_of_it(started: Started, tmp_path: Path) -> No
     assert done["result"]["total_matches"] > 0
 
 
-def test_probes_of_the_manifests_are_answered(started: Started) -> None:
-    """If this fails, a cluster would kill these processes though they are well."""
+def probes_of_the_manifests_are_answered(started: Started) -> None:
+    """Else a cluster would kill these processes though they are well."""
     for name, port in (("api", "127.0.0.1:8000"), ("vision", "127.0.0.1:58001"), ("worker", "")):
         ports = {"http": started.places.get(port, ""), "metrics": f"127.0.0.1:{started.places[name]}"}
         only = container(name)
@@ -177,23 +176,23 @@ def test_probes_of_the_manifests_are_answered(started: Started) -> None:
                 assert answer.status_code == 200, (name, kind, answer.text)
 
 
-def test_every_part_shows_its_metrics_to_prometheus(started: Started) -> None:
-    """If this fails, a part is missing from the dashboard."""
+def every_part_shows_its_metrics(started: Started) -> None:
+    """Else a part is missing from the dashboard."""
     for name in ("api", "worker", "vision"):
         shown = httpx.get(f"http://127.0.0.1:{started.places[name]}/metrics", trust_env=False)
         assert "\ndedup2d_build_info{" in shown.text
 
 
-def test_tools_of_the_compose_file_find_nothing_wrong(started: Started) -> None:
-    """If this fails, `run --rm doctor` or `run --rm gc` cannot use what the services use."""
+def tools_find_nothing_wrong(started: Started) -> None:
+    """Else `run --rm doctor` or `run --rm gc` cannot use what the services use."""
     doctor, gc = started.tool("doctor"), started.tool("gc")
 
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
     assert gc.returncode == 0, gc.stdout + gc.stderr
 
 
-def test_redis_knows_one_user_with_few_rights(started: Started) -> None:
-    """If this fails, whoever reaches the port of Redis owns the jobs, or the user may do more than needed."""
+def redis_knows_one_user_with_few_rights(started: Started) -> None:
+    """Else whoever reaches the port of Redis owns the jobs, or the user may do more than needed."""
     port = int(started.places["redis:6379"].rpartition(":")[2])
     password = started.variables["CAD_ML_REDIS_PASSWORD"]
     with Redis(port=port, username="dedup2d", password=password) as own:
@@ -208,3 +207,14 @@ def test_redis_knows_one_user_with_few_rights(started: Started) -> None:
     page = (ROOT / "docs/deployment.md").read_text()
     [rights] = re.findall(r"^ACL SETUSER \S+ on \S+ (.*)$", page, re.MULTILINE)
     assert rights in (DEPLOY / "redis/start.sh").read_text()
+
+
+def test_what_the_compose_file_starts_works_together(tmp_path: Path) -> None:
+    """If this fails, `docker compose up` brings up parts that do not find or understand each other."""
+    # One test: on several processes of pytest each would start all of it for itself.
+    with started_all(tmp_path) as started:
+        a_search_goes_through_all_of_it(started)
+        probes_of_the_manifests_are_answered(started)
+        every_part_shows_its_metrics(started)
+        tools_find_nothing_wrong(started)
+        redis_knows_one_user_with_few_rights(started)
