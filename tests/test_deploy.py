@@ -230,3 +230,13 @@ def test_units_start_what_exists_and_wait_for_it(unit: Path) -> None:
         [stop] = re.findall(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
         assert float(stop) > given.get("grace", GRACE_SECONDS) + LEAVE_SECONDS + 1
         assert "KillMode=mixed" in text
+
+
+def test_images_are_named_after_the_version() -> None:
+    """If this fails, a new version is deployed under the name of the one before, or the other way round."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    files = [*DEPLOY.glob("*.yml"), *DEPLOY.glob("kubernetes/*.yml"), DEPLOY / ".env.example"]
+    named = [tag for path in files for tag in re.findall(r"dedup2d:(\d[\w.-]*)", path.read_text())]
+
+    assert len(named) >= 8
+    assert set(named) == {version, f"{version}-lean"}
