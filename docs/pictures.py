@@ -1,4 +1,4 @@
-"""Makes the pictures of how-it-finds.md from generated drawings: `python docs/pictures.py [FOLDER]`."""
+"""Makes the pictures of how-it-finds.md from generated drawings: `python -m docs.pictures [FOLDER]`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from dedup2d.callbacks.attempts import CallbackOptions, Signing
 from dedup2d.callbacks.body import callback_body
 from dedup2d.callbacks.delivery import Deliverer
 from dedup2d.callbacks.guard_url import GuardOptions
-from dedup2d.callbacks.schedule import delay_after, retry_after_seconds
+from dedup2d.callbacks.schedule import delay_after
 from dedup2d.callbacks.sending import CallbackSender
 from dedup2d.errors import CallbackUrlError
 from dedup2d.jobs.memory import MemoryJobStore
@@ -461,21 +461,6 @@ def test_the_delays_are_those_of_the_documentation() -> None:
     assert delay_after(1, jitter=0.0, retry_after=120.0) == 120.0
     assert delay_after(2, jitter=0.0, retry_after=1.0) == 300.0
     assert delay_after(1, jitter=0.0, retry_after=10.0**9) == 36_000.0
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("120", 120.0),
-        (" 0 ", 0.0),
-        ("Tue, 14 Nov 2023 22:14:20 GMT", 60.0),
-        ("Tue, 14 Nov 2023 22:12:20 GMT", 0.0),
-        *((text, None) for text in ("", "-1", "1.5", "soon", "9" * 400, "\u0661", "Tue, 99 Nov 2023", None)),
-    ],
-)
-def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
-    """If this fails, a receiver cannot ask for time, or breaks the sender by how it asks."""
-    assert retry_after_seconds(header, 1_700_000_000.0) == seconds
 
 
 async def test_a_receiver_may_ask_for_time() -> None:

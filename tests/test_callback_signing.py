@@ -129,7 +129,11 @@ def test_the_id_of_job_and_message_are_signed() -> None:
             verify(headers, BODY, OLD, now=NOW)
 
 
-@given(st.dictionaries(st.sampled_from([*signed(BothSigners([OLD]))]), st.text(max_size=60)), st.binary())
+# What is no UTF-8 comes as lone surrogates from servers that decode headers as aiohttp's does.
+HEADER = st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode(errors="surrogateescape"))
+
+
+@given(st.dictionaries(st.sampled_from([*signed(BothSigners([OLD]))]), HEADER), st.binary())
 def test_no_garbage_is_taken_or_breaks_the_verifier(garbage: dict[str, str], body: bytes) -> None:
     """If this fails, a receiver answers garbage with an error of its own, or takes it."""
     with pytest.raises(CallbackNotGenuineError):

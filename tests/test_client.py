@@ -184,8 +184,11 @@ async def test_a_failed_search_raises_why() -> None:
 async def test_a_search_that_takes_too_long_is_told_apart_from_one_that_failed() -> None:
     """If this fails, a caller waits for ever, or takes a job that goes on for failed."""
     async with bench(keyed(), vision=holding()) as api, connected(api) as client:
-        with pytest.raises(JobTimeoutError):
+        with pytest.raises(JobTimeoutError) as late:
             await client.search(PNG, params=SearchParams(mode=Mode.PRECISE), timeout=0)
+        (job,) = (await client.job_page()).jobs
+
+    assert f"job {job.job_id} is not final" in str(late.value)
 
 
 async def test_a_wrong_key_is_refused_and_never_shown() -> None:
@@ -200,13 +203,33 @@ async def test_a_wrong_key_is_refused_and_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:80", "ftp://a", "http://", "http://u:secret@a", "http://a?x=1", "http://[::1"]
+    "url",
+    [
+        *("", "127.0.0.1:80", "ftp://a", "http://", "http://u:secret@a", "http://a?secret", "http://a?"),
+        *("http://[::1", "http://a b", "http://a:80800"),
+    ],
 )
 def test_urls_that_are_none(url: str) -> None:
     """If this fails, a client is made that can reach nothing, or whose URL puts a password into messages."""
     with pytest.raises(InvalidParameterError) as refused:
         ClientOptions(url=url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"timeout_seconds": 0},
+        {"upload_seconds": float("nan")},
+        {"attempts": 0},
+        {"max_delay_seconds": -1},
+        {"max_answer_bytes": 0},
+    ],
+)
+def test_options_that_cannot_be_kept(option: dict[str, Any]) -> None:
+    """If this fails, a client waits for ever, asks without end, or takes no answer."""
+    with pytest.raises(InvalidParameterError, match=next(iter(option))):
+        ClientOptions(url="http://a", **option)
 
 
 @pytest.mark.parametrize("code", sorted(PROBLEMS))
@@ -308,6 +331,48 @@ async def test_what_may_not_be_done_twice_is_not_sent_twice() -> None:
             else:
                 await client.remove("d")
         assert len(server.seen) == most
+
+
+async def test_a_rebuild_is_asked_for_once() -> None:
+    """If this fails, one that takes long goes on several times at once."""
+    server = _Failing(None)
+    async with failing_server(server) as client:
+        with pytest.raises(ServiceUnreachableError):
+            await client.rebuild()
+    assert len(server.seen) == 1
+
+
+async def test_events_go_on_after_a_restart_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, whoever follows a job loses it when the service, behind a proxy, is upgraded."""
+    monkeypatch.setattr("dedup2d.client.events._PAUSE_SECONDS", 0.01)
+    server = _Failing((503, {}), None, (502, {}), (404, {}))
+    async with failing_server(server) as client:
+        with pytest.raises(ServiceError, match="not now"):
+            await anext(client.events("j"))
+    assert len(server.seen) == 4
+
+
+@pytest.mark.parametrize("call", ["cancel", "submit", "job_page", "health"])
+async def test_answers_of_something_else(call: str) -> None:
+    """If this fails, what is no service of ours gives a KeyError."""
+
+    async def other(request: web.Request) -> web.Response:
+        await request.read()
+        return web.json_response({"hello": "world"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", other)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        async with Dedup2DClient(ClientOptions(url=f"http://127.0.0.1:{port}")) as client:
+            given = {"cancel": ("j",), "submit": (PNG,)}.get(call, ())
+            with pytest.raises(ServiceError, match="cannot be used"):
+                await getattr(client, call)(*given)
+    finally:
+        await runner.cleanup()
 
 
 async def test_patience_ends() -> None:

@@ -114,3 +114,13 @@ def run_lines(lines: list[str], directory: Path, env: dict[str, str]) -> None:
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.once
+def test_the_pictures_can_be_made_anew(tmp_path: Path) -> None:
+    """If this fails, pictures of the page that explains the engine stay what an older engine saw."""
+    page = (ROOT / "docs" / "how-it-finds.md").read_text()
+    (arguments,) = re.findall(r"`python (-m docs\.pictures)`", page)
+    subprocess.run([sys.executable, *arguments.split(), tmp_path], cwd=ROOT, check=True, timeout=60)
+
+    assert {each.name for each in tmp_path.iterdir()} == set(re.findall(r"images/(step-[^)]+)", page))

@@ -50,8 +50,10 @@ def all_files_old(directory: Path) -> Iterator[None]:
 AHEAD = [
     sys.executable,
     "-c",
-    "import sys, time; now = time.time; time.time = lambda: now() + 3 * 86_400\n"
-    "from dedup2d.cli import main; sys.exit(main(['gc']))",
+    (
+        "import sys, time; now = time.time; time.time = lambda: now() + 3 * 86_400\n"
+        "from dedup2d.cli import main; sys.exit(main(['gc']))"
+    ),
 ]
 """A gc on a machine whose clock is three days ahead."""
 

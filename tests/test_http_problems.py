@@ -162,7 +162,7 @@ class BrokenJobStore(MemoryJobStore):
 async def test_a_job_store_that_does_not_answer_is_seen() -> None:
     """If this fails, requests are sent to a service that cannot keep jobs."""
     async with bench() as api:
-        api.service.jobs = api.service._intake.jobs = BrokenJobStore()
+        api.service.jobs = api.service._intake.jobs = api.service._watch.jobs = BrokenJobStore()
         ready, health = await api.client.get("/readyz"), await api.client.get("/health")
         live, metrics = await api.client.get("/livez"), await api.client.get("/metrics")
         submitted = await api.search(**{"async": "true"})

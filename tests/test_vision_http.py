@@ -158,7 +158,7 @@ async def test_connections_are_kept() -> None:
     async with bench() as it:
         for _ in range(5):
             await it.search()
-        session = it.client._transport._session
+        session = it.client._transport._pool._session
         assert session
         assert session.connector
         pools = session.connector._conns

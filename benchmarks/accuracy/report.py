@@ -87,14 +87,15 @@ def as_json(found: Found) -> str:
 def as_markdown(found: Found) -> str:
     """Return the report's tables."""
     engines = sorted({*found.scores, *found.pairs}, key=lambda name: (not name.startswith("dedup2d"), name))
+    asked = [engine for engine in engines if engine in found.scores]  # not for pairs alone
     parts = [
         _setup(found.setup),
         _RECALL,
-        _recall(engines, found.scores),
+        _recall(asked, found.scores),
         "### All transforms together\n",
-        _totals(engines, found.scores),
+        _totals(asked, found.scores),
         _RELATIONS,
-        _relations(engines, found.scores),
+        _relations(asked, found.scores),
         _PAIRS,
         _pairs(engines, found.pairs),
     ]
@@ -132,7 +133,7 @@ def _recall(engines: list[str], found: Scores) -> str:
     for name in [*_transforms(found), "all"]:
         cells = []
         for engine in engines:
-            one = found.get(engine, {}).get(name)
+            one = found[engine].get(name)
             cells.append(f"{_percent(one.recall1)} / {_percent(one.recall10)}" if one else "")
         rows.append([name, *cells])
     return _table(["transform", *engines], rows)
@@ -141,8 +142,6 @@ def _recall(engines: list[str], found: Scores) -> str:
 def _totals(engines: list[str], found: Scores) -> str:
     rows = []
     for engine in engines:
-        if engine not in found:
-            continue
         one = found[engine]["all"]
         ours = engine.startswith("dedup2d")
         rows.append(
@@ -177,13 +176,7 @@ def _totals(engines: list[str], found: Scores) -> str:
 def _relations(engines: list[str], found: Scores) -> str:
     ours = [engine for engine in engines if engine.startswith("dedup2d") and "fast" not in engine]
     rows = [
-        [
-            name,
-            *(
-                _percent(found[engine][name].relation) if name in found.get(engine, {}) else ""
-                for engine in ours
-            ),
-        ]
+        [name, *(_percent(found[engine][name].relation) if name in found[engine] else "" for engine in ours)]
         for name in [*_transforms(found), "all"]
     ]
     return _table(["transform", *ours], rows)

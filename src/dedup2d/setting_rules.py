@@ -27,6 +27,7 @@ __all__ = [
     "file",
     "names",
     "origins",
+    "parts",
     "read_variables",
     "seconds",
     "setting",
@@ -51,6 +52,11 @@ class Variable:
     default: str
     allowed: str
     help: str
+
+
+def parts(text: str) -> tuple[str, ...]:
+    """Return what stands between the commas of *text*, without what is empty."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def whole(low: int, high: int) -> Rule:
@@ -127,14 +133,14 @@ def file() -> Rule:
 
 def names() -> Rule:
     def convert(text: str) -> tuple[str, ...]:
-        return tuple(filter(None, (name.strip().lower() for name in text.split(","))))
+        return parts(text.lower())
 
     return convert, "host names, separated by commas"
 
 
 def origins() -> Rule:
     def convert(text: str) -> tuple[str, ...]:
-        found = tuple(filter(None, (origin.strip().lower() for origin in text.split(","))))
+        found = parts(text.lower())
         if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in found):
             raise ValueError
         return found

@@ -10,7 +10,7 @@ from attrs import Factory, fields_dict, frozen
 from dedup2d.errors import ConfigurationError
 from dedup2d.keys.principal import Principal, Scope
 from dedup2d.keys.secret_file import LEAST_SECRET
-from dedup2d.setting_rules import Rule, setting, whole
+from dedup2d.setting_rules import MIB, Rule, parts, setting, whole
 from dedup2d.settings_backends import BackendSettings
 from dedup2d.tenants import TENANT_RULE, TenantLimits, is_tenant_id
 
@@ -20,20 +20,16 @@ _LEAST_KEY = 16
 _LIMITS = {
     "max_jobs": whole(1, 1_000_000)[0],
     "requests_per_second": whole(0, 1_000_000)[0],
-    "max_upload_bytes": whole(1, 4096 * 1024 * 1024)[0],
+    "max_upload_bytes": whole(1, 4096 * MIB)[0],
     "max_drawings": whole(0, 1_000_000_000)[0],
 }
 assert _LIMITS.keys() == fields_dict(TenantLimits).keys()
 
 
-def _parts(text: str) -> list[str]:
-    return [part for part in (part.strip() for part in text.split(",")) if part]
-
-
 def _keys() -> Rule:
     def convert(text: str) -> Mapping[str, str | Principal]:
         keys: dict[str, str | Principal] = {}
-        for part in _parts(text):
+        for part in parts(text):
             tenant, _, rest = part.partition(":")
             key, owner = _key_and_owner(tenant, rest)
             if not (is_tenant_id(tenant) and len(key) >= _LEAST_KEY and key.isascii() and key.isprintable()):
@@ -60,7 +56,7 @@ def _key_and_owner(tenant: str, rest: str) -> tuple[str, str | Principal]:
 
 def _secrets() -> Rule:
     def convert(text: str) -> tuple[str, ...]:
-        secrets = tuple(_parts(text))
+        secrets = parts(text)
         if not secrets or not all(len(each) >= LEAST_SECRET and each.isascii() for each in secrets):
             raise ValueError
         return secrets
@@ -70,7 +66,7 @@ def _secrets() -> Rule:
 
 def _networks() -> Rule:
     def convert(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-        return tuple(ip_network(part) for part in _parts(text))
+        return tuple(ip_network(part) for part in parts(text))
 
     return convert, "addresses and networks such as 10.0.0.7, 10.0.0.0/8, fd00::/8, separated by commas"
 
@@ -78,7 +74,7 @@ def _networks() -> Rule:
 def _tenant_limits() -> Rule:
     def convert(text: str) -> Mapping[str, TenantLimits]:
         found: dict[str, TenantLimits] = {}
-        for part in _parts(text):
+        for part in parts(text):
             tenant, _, given = part.partition(":")
             if not is_tenant_id(tenant) or tenant in found:
                 raise ValueError

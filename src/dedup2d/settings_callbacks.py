@@ -7,29 +7,22 @@ from attrs import Factory, frozen
 from dedup2d.callbacks.guard_url import GuardOptions
 from dedup2d.callbacks.signing import CallbackSecrets
 from dedup2d.protocols import MAX_CALLBACKS
-from dedup2d.setting_rules import MIB, Rule, choice, seconds, setting, whole, yes_or_no
+from dedup2d.setting_rules import MIB, Rule, choice, parts, seconds, setting, whole, yes_or_no
 
 __all__ = ["CallbackSettings"]
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, (part.strip() for part in text.split(","))))
-
-
 def _hosts() -> Rule:
-    return _parts, "host names, each exact or as *.suffix, separated by commas"
+    return parts, "host names, each exact or as *.suffix, separated by commas"
 
 
 def _networks() -> Rule:
-    return _parts, "networks such as 198.41.0.0/24, separated by commas"
+    return parts, "networks such as 198.41.0.0/24, separated by commas"
 
 
 def _ports() -> Rule:
     def convert(text: str) -> frozenset[int]:
-        ports = frozenset(int(part) for part in _parts(text))
-        if not ports or not all(0 < port < 65536 for port in ports):
-            raise ValueError
-        return ports
+        return frozenset(int(part) for part in parts(text))
 
     return convert, "port numbers from 1 to 65535, separated by commas"
 
@@ -39,10 +32,6 @@ def _secrets() -> Rule:
         "SECRET or TENANT:SECRET, ...; a secret has 16 to 256 printable ASCII characters without space, comma"
         " and colon, or is whsec_ and base64 of 16 bytes or more"
     )
-
-
-def _default_ports() -> frozenset[int]:
-    return frozenset({80, 443})
 
 
 @frozen(kw_only=True)
@@ -77,7 +66,7 @@ class CallbackSettings:
     )
     callback_ports: frozenset[int] = setting(
         "DEDUP2D_CALLBACK_PORTS",
-        frozenset({80, 443}),
+        Factory(lambda: GuardOptions().ports),
         _ports(),
         "ports that may be called; default: 80 and 443",
     )

@@ -21,6 +21,7 @@ __all__ = [
     "Trace",
     "current_request_id",
     "current_traceparent",
+    "outgoing_headers",
     "trace_of",
     "working_for",
 ]
@@ -91,6 +92,16 @@ def current_traceparent() -> str | None:
     """Return the header by which others go on from the current task's place in a trace."""
     trace = TRACE.get()
     return None if trace is None else trace.traceparent
+
+
+def outgoing_headers() -> dict[str, str]:
+    """Return the headers that tell another server whom the current task works for."""
+    headers: dict[str, str] = {}
+    if request_id := current_request_id():
+        headers["X-Request-Id"] = request_id
+    if trace := TRACE.get():
+        headers["traceparent"] = trace.child().traceparent
+    return headers
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def _table() -> tuple[tuple[Network, Refusal], ...]:
 _TABLE = _table()
 
 
-def is_public(address: str | Address) -> str | None:
+def is_public(address: str | Address) -> Refusal | None:
     """
     Tell why *address* may not be called, as one of `Refusal`, or None if it is public.
 
@@ -154,7 +154,7 @@ def refusal_of(
     """
     refusal = is_public(address)
     if refusal is not None and not (allow_private and refusal in FOR_DEVELOPMENT and not _carries(address)):
-        return Refusal(refusal)
+        return refusal
     parsed = ip_address(address) if isinstance(address, str) else address
     return Refusal.BLOCKED if any(_within(parsed, network) for network in blocked) else None
 

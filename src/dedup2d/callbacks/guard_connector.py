@@ -120,7 +120,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         self,
         req: aiohttp.ClientRequest,
         traces: list[Any],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - of aiohttp
     ) -> Any:
         """Connect for *req* if its URL is allowed and no proxy stands between."""
         host = req.url.raw_host or ""

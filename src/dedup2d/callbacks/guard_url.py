@@ -69,7 +69,7 @@ def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
 def _check_ports(_: Any, __: Attribute[Any], ports: frozenset[int]) -> None:
     if not ports or not all(0 < port < 65536 for port in ports):
         raise ConfigurationError(
-            "DEDUP2D_CALLBACK_PORTS", sorted(ports), "ports from 1 to 65535, at least one"
+            "DEDUP2D_CALLBACK_PORTS", ",".join(map(str, sorted(ports))), "ports from 1 to 65535, at least one"
         )
 
 
@@ -159,18 +159,12 @@ def _authority(authority: str, scheme: str, options: GuardOptions) -> tuple[str,
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"]:
         raise CallbackUrlError(Refusal.HOST, "it has no host that can be read", _HOST_RULE)
-    port = match["port"]
-    if port is not None and not (_PORT.fullmatch(port) and int(port) in options.ports):
-        _refuse_port(port, options)
-    number = _DEFAULT_PORTS[scheme] if port is None else int(port)
-    if number not in options.ports:
-        _refuse_port(str(number), options)
-    return match["host"].lower(), number
-
-
-def _refuse_port(port: str, options: GuardOptions) -> None:
-    allowed = ", ".join(str(one) for one in sorted(options.ports))
-    raise CallbackUrlError(Refusal.PORT, f"its port is {shown(port, 20)!r}", f"one of the ports {allowed}")
+    port = str(_DEFAULT_PORTS[scheme]) if match["port"] is None else match["port"]
+    if not (_PORT.fullmatch(port) and int(port) in options.ports):
+        allowed = ", ".join(str(one) for one in sorted(options.ports))
+        problem = f"its port is {shown(port, 20)!r}"
+        raise CallbackUrlError(Refusal.PORT, problem, f"one of the ports {allowed}")
+    return match["host"].lower(), int(port)
 
 
 def _host(host: str, options: GuardOptions) -> str:

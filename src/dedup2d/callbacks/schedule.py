@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-
-__all__ = ["LONGEST_DELAY_SECONDS", "delay_after", "retry_after_seconds"]
+__all__ = ["LONGEST_DELAY_SECONDS", "delay_after"]
 
 _DELAYS_SECONDS = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0)
 """After the first attempt, the second and so on, the last one again and again: Standard Webhooks' advice."""
 LONGEST_DELAY_SECONDS = _DELAYS_SECONDS[-1]
 """Nor does a receiver put a callback off for longer."""
 _SPREAD = 0.2
-_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 def delay_after(attempts: int, *, jitter: float, retry_after: float | None = None) -> float:
@@ -24,16 +19,3 @@ def delay_after(attempts: int, *, jitter: float, retry_after: float | None = Non
     """
     planned = _DELAYS_SECONDS[min(max(attempts, 1), len(_DELAYS_SECONDS)) - 1] * (1 + _SPREAD * jitter)
     return max(planned, min(retry_after or 0.0, LONGEST_DELAY_SECONDS))
-
-
-def retry_after_seconds(header: str | None, now: float) -> float | None:
-    """Return for how long a `Retry-After` (RFC 9110, 10.2.3) asks at the Unix time *now*, or None."""
-    text = (header or "").strip()[:64]
-    if _SECONDS.fullmatch(text):
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    aware = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, aware.timestamp() - now) if aware > datetime(1970, 1, 1, tzinfo=UTC) else None

@@ -16,8 +16,9 @@ from attrs import define, field
 from dedup2d.callbacks.attempts import Attempt, CallbackOptions, Outcome
 from dedup2d.callbacks.body import callback_body
 from dedup2d.callbacks.guard import ThreadsResolver, check_resolved, check_url, connector
-from dedup2d.callbacks.schedule import retry_after_seconds
+from dedup2d.callbacks.schedule import LONGEST_DELAY_SECONDS
 from dedup2d.errors import BlockedAddressError, CallbackUrlError, MissingExtraError
+from dedup2d.retry_after import seconds_to_wait
 from dedup2d.types import Job
 
 try:
@@ -150,7 +151,7 @@ class CallbackSender:
                 outcome=Outcome.PASSING_STATUS,
                 http_status=status,
                 error=f"the receiver answered {status}",
-                retry_after=retry_after_seconds(retry_after, self.clock()),
+                retry_after=seconds_to_wait(retry_after, now=self.clock(), longest=LONGEST_DELAY_SECONDS),
             )
         if 300 <= status < 400:
             return Attempt(

@@ -67,7 +67,8 @@ def verify(
     Raises:
         CallbackNotGenuineError: it is not signed, not by these secrets, altered, or too old.
     """
-    given = {name.lower(): value for name, value in headers.items()}
+    # Bytes that are no text come as lone surrogates from some servers; what replaces them is never genuine.
+    given = {name.lower(): value.encode(errors="replace").decode() for name, value in headers.items()}
     known = (secrets,) if isinstance(secrets, str) else tuple(secrets)
     if not known or not all(known):
         raise CallbackNotGenuineError("no secret was given to verify it with")

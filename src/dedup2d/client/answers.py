@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from attrs import frozen
+
 from dedup2d.client.transport import Request, Transport
 from dedup2d.codec import from_data, from_json
 from dedup2d.errors import ServiceError, UnreadableRecordError
 from dedup2d.types import Health, Job, JobPage
 
-__all__ = ["health_of", "job_of", "job_page_of", "submitted_id", "value_of"]
+__all__ = ["canceled", "health_of", "job_of", "job_page_of", "submitted_id", "value_of"]
 
 T = TypeVar("T")
+
+
+@frozen
+class _Page:
+    jobs: list[dict[str, Any]]
+    total: int
+    next_page_token: str | None
+
+
+@frozen
+class _Submitted:
+    job_id: str
+
+
+@frozen
+class _Canceled:
+    canceled: bool
+
+
+@frozen
+class _Healthy:
+    status: str
 
 
 def value_of(body: bytes, as_type: type[T]) -> T:
@@ -34,23 +58,19 @@ def job_of(body: bytes) -> Job:
 
 def job_page_of(body: bytes) -> JobPage:
     """Return the page of jobs that *body* holds."""
-    page = value_of(body, dict[str, Any])
-    try:
-        return JobPage(
-            jobs=tuple(_job(each) for each in page["jobs"]),
-            total=page["total"],
-            next_page_token=page["next_page_token"],
-        )
-    except (KeyError, TypeError) as error:
-        raise ServiceError("the answer of the service is no page of jobs") from error
+    page = value_of(body, _Page)
+    jobs = tuple(_job(each) for each in page.jobs)
+    return JobPage(jobs=jobs, total=page.total, next_page_token=page.next_page_token)
 
 
 def submitted_id(body: bytes) -> str:
     """Return the id of the job that a search was taken in as."""
-    job_id = value_of(body, dict[str, Any]).get("job_id")
-    if not isinstance(job_id, str):
-        raise ServiceError("the answer of the service names no job")
-    return job_id
+    return value_of(body, _Submitted).job_id
+
+
+def canceled(body: bytes) -> bool:
+    """Say whether a job is canceled, or will be."""
+    return value_of(body, _Canceled).canceled
 
 
 async def health_of(transport: Transport) -> Health:
@@ -61,7 +81,7 @@ async def health_of(transport: Transport) -> Health:
         if error.status == 503 and not error.problem_code:
             return Health(status="unhealthy")
         raise
-    return Health(status=value_of(answer.body, dict[str, Any])["status"])
+    return Health(status=value_of(answer.body, _Healthy).status)
 
 
 def _job(data: dict[str, Any]) -> Job:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 from uuid import uuid4
 
 import anyio
 
-from dedup2d.client.answers import health_of, job_of, job_page_of, submitted_id, value_of
+from dedup2d.client.answers import canceled, health_of, job_of, job_page_of, submitted_id, value_of
 from dedup2d.client.events import events_of
 from dedup2d.client.options import ClientOptions
 from dedup2d.client.problems import error_of_code
 from dedup2d.client.transport import Answer, Request, Transport
 from dedup2d.errors import JobTimeoutError
-from dedup2d.search_params import Area, SearchParams
+from dedup2d.search_params import SearchParams
 from dedup2d.types import (
     AddResult,
     Drawing,
@@ -96,7 +97,9 @@ class Dedup2DClient:
         if job.status is JobStatus.COMPLETED and job.result is not None:
             return job.result
         if not job.status.final:
-            raise JobTimeoutError(timeout)
+            raise JobTimeoutError.saying(
+                f"job {job.job_id} is not final after {timeout:g} s: it goes on, to be waited for or canceled"
+            )
         raise error_of_code(job.error_code or job.status.value.upper(), job.error or "the job was canceled")
 
     async def submit(
@@ -124,7 +127,7 @@ class Dedup2DClient:
         """Return the job once it is final, or as it is after *timeout* seconds."""
         end = time.monotonic() + timeout
         while True:
-            seconds = max(0, min(_POLL_SECONDS, round(end - time.monotonic())))
+            seconds = max(0, round(min(_POLL_SECONDS, end - time.monotonic())))
             request = Request(
                 method="GET",
                 path=f"/jobs/{_segment(job_id)}",
@@ -146,7 +149,7 @@ class Dedup2DClient:
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; say whether it is canceled, or will be within a second."""
         answer = await self._transport.ask(Request(method="POST", path=f"/jobs/{_segment(job_id)}/cancel"))
-        return bool(value_of(answer.body, dict[str, Any])["canceled"])
+        return canceled(answer.body)
 
     async def redeliver(self, job_id: str) -> None:
         """Have the callback of a final job sent again."""
@@ -178,7 +181,7 @@ class Dedup2DClient:
         self, drawing: Data, *, file_name: str | None = None, metadata: Mapping[str, str] | None = None
     ) -> AddResult:
         """Add each sheet of a drawing; the same bytes under the same name are added once."""
-        fields = {} if metadata is None else {"metadata": _json(metadata)}
+        fields = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
         async with self._upload(drawing, file_name, fields) as body:
             # Again adds nothing: the service knows the bytes.
             answer = await self._transport.ask(Request(method="POST", path="/index/add", body=body))
@@ -215,7 +218,9 @@ class Dedup2DClient:
 
     async def rebuild(self) -> RebuildResult:
         """Make all fingerprints of the index anew; takes as long as the upload of a large drawing may."""
-        request = Request(method="POST", path="/index/rebuild", seconds=self._options.upload_seconds)
+        # Again would do all of it once more, beside a first that may go on.
+        seconds = self._options.upload_seconds
+        request = Request(method="POST", path="/index/rebuild", seconds=seconds, again=False)
         return value_of((await self._transport.ask(request)).body, RebuildResult)
 
     async def health(self) -> Health:
@@ -240,7 +245,7 @@ class Dedup2DClient:
     @asynccontextmanager
     async def _upload(
         self, drawing: Data, file_name: str | None, fields: Mapping[str, str]
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncIterator[Callable[[], MultipartBody]]:
         """Give what makes the body of a request, each time from the drawing's beginning."""
         given = file_name or (drawing.name if isinstance(drawing, Path) else "drawing")
         name = clean_file_name(given)
@@ -250,7 +255,7 @@ class Dedup2DClient:
 
 def _segment(identifier: str) -> str:
     """Return an id as one segment of a path: it cannot lead to another route."""
-    return quote(identifier, safe="").replace(".", "%2E") or "%20"
+    return quote(identifier, safe="", errors="replace").replace(".", "%2E") or "%20"
 
 
 def _page_query(limit: int, page_token: str | None) -> dict[str, str]:
@@ -266,13 +271,7 @@ def _search_query(params: SearchParams | None, preset: str | None) -> list[tuple
         if value == getattr(default, name):
             continue
         if isinstance(value, tuple):
-            query += [(name, str(each)) for each in value if isinstance(each, Area | str)]
+            query += [(name, str(each)) for each in value]
         else:
             query.append((name, str(value).lower() if isinstance(value, bool) else str(value)))
     return query
-
-
-def _json(metadata: Mapping[str, str]) -> str:
-    import json  # noqa: PLC0415
-
-    return json.dumps(dict(metadata))

@@ -9,7 +9,7 @@ import anyio
 
 from dedup2d.client.answers import job_of
 from dedup2d.client.transport import Request, Transport
-from dedup2d.errors import MissingExtraError, ServiceError, ServiceUnreachableError
+from dedup2d.errors import Dedup2DError, MissingExtraError, ServiceError
 from dedup2d.types import Job
 
 try:
@@ -46,9 +46,9 @@ async def events_of(transport: Transport, path: str) -> AsyncGenerator[Job, None
                         yield job_of(data)
                         if name == "final":
                             return
-        except ServiceUnreachableError:
+        except Dedup2DError as error:
             failures += 1
-            if failures >= _MOST_FAILURES:
+            if failures >= _MOST_FAILURES or transport.patience(request)(error) is False:
                 raise
         await anyio.sleep(_PAUSE_SECONDS)
 

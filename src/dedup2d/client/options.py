@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from attrs import Attribute, field, frozen
 
 from dedup2d.errors import InvalidParameterError
+from dedup2d.search_params import Between
+from dedup2d.vision.http_options import SERVER_URL_RULE, is_server_url, without_secrets
 
 __all__ = ["ClientOptions"]
 
 _MIB = 1024 * 1024
+_SECONDS = Between(0.01, 86_400)
+_PAUSE = Between(0, 86_400)
+_BYTES = Between(1, 2**63)
 
 
 def _url(_: object, attribute: Attribute[str], value: str) -> None:
-    try:
-        parts = urlsplit(value)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    # What stands before an @ may be a password: it is not shown.
-    if not fits or "@" in value or parts.query or parts.fragment:
-        given = "***" if "@" in str(value) else value
-        raise InvalidParameterError(attribute.name, given, "http://HOST[:PORT] or https://..., without user")
+    if not is_server_url(value):
+        raise InvalidParameterError(attribute.name, without_secrets(value), SERVER_URL_RULE)
 
 
 def _key(_: object, attribute: Attribute[str | None], value: str | None) -> None:
@@ -50,10 +46,10 @@ class ClientOptions:
 
     url: str = field(validator=_url)
     api_key: str | None = field(default=None, repr=False, validator=_key)
-    timeout_seconds: float = 60.0
-    upload_seconds: float = 600.0
-    attempts: int = 4
-    base_delay_seconds: float = 0.5
-    max_delay_seconds: float = 30.0
-    max_upload_bytes: int = 4096 * _MIB
-    max_answer_bytes: int = 256 * _MIB
+    timeout_seconds: float = field(default=60.0, validator=_SECONDS)
+    upload_seconds: float = field(default=600.0, validator=_SECONDS)
+    attempts: int = field(default=4, validator=Between(1, 1000))
+    base_delay_seconds: float = field(default=0.5, validator=_PAUSE)
+    max_delay_seconds: float = field(default=30.0, validator=_PAUSE)
+    max_upload_bytes: int = field(default=4096 * _MIB, validator=_BYTES)
+    max_answer_bytes: int = field(default=256 * _MIB, validator=_BYTES)

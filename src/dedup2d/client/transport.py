@@ -4,30 +4,22 @@ Requests to a dedup2d service: bounded, timed, and made again only where that do
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from attrs import frozen
 
 from dedup2d.client.options import ClientOptions
 from dedup2d.client.problems import error_of
-from dedup2d.errors import (
-    Dedup2DError,
-    InternalError,
-    MissingExtraError,
-    ServiceError,
-    ServiceUnreachableError,
-)
-from dedup2d.tracing import TRACE, current_request_id
+from dedup2d.errors import Dedup2DError, MissingExtraError, ServiceError, ServiceUnreachableError
 
 try:
     import aiohttp
-    import stamina
-    from yarl import URL
 
+    from dedup2d.server_requests import Attempts, NoAnswerError, Pool, beginning_of, reason_of, whole_of
     from dedup2d.vision.http_upload import MultipartBody
 except ImportError:
     raise MissingExtraError("client", "a client of a service (aiohttp, stamina)") from None
@@ -38,8 +30,6 @@ T = TypeVar("T")
 
 PREFIX = "/api/v1/dedup/2d"
 _CONNECT_SECONDS = 10.0
-_PROBLEM_BYTES = 64 * 1024
-_CHUNK_BYTES = 256 * 1024
 _PASSING = frozenset({429, 502, 503, 504})
 _FINAL_CODES = frozenset({"JOB_TIMEOUT", "VISION_BAD_RESPONSE", "VISION_REFUSED"})
 """Codes of such a status that would come again."""
@@ -81,29 +71,26 @@ class Transport:
 
     def __init__(self, options: ClientOptions) -> None:
         self._options = options
-        self._url = options.url.rstrip("/") + PREFIX
-        self._session: aiohttp.ClientSession | None = None
+        self._attempts = Attempts(
+            most=options.attempts,
+            base_seconds=options.base_delay_seconds,
+            longest_seconds=options.max_delay_seconds,
+        )
+        self._pool = Pool(
+            options.url.rstrip("/") + PREFIX,
+            owner="Dedup2DClient",
+            user_agent=f"dedup2d-client/{version('dedup2d')}",
+            api_key=options.api_key,
+            connect_seconds=_CONNECT_SECONDS,
+        )
 
     async def open(self) -> None:
         """Make the pool; nothing is connected yet."""
-        headers = {"User-Agent": f"dedup2d-client/{version('dedup2d')}", "Accept-Encoding": "identity"}
-        if self._options.api_key is not None:
-            headers["X-API-Key"] = self._options.api_key
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
-            trust_env=False,
-            auto_decompress=False,
-        )
-        # It would send GET and DELETE once more by itself, though the first may have been carried out.
-        self._session._retry_connection = False  # noqa: SLF001 - there is no other switch
+        await self._pool.open()
 
     async def close(self) -> None:
         """Close all connections; requests under way fail."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._pool.close()
 
     async def ask(self, request: Request) -> Answer:
         """
@@ -123,16 +110,7 @@ class Transport:
 
     async def repeatedly(self, request: Request, call: Callable[[], Awaitable[T]]) -> T:
         """Make *call*, again where that is safe and may help."""
-        if self._options.attempts <= 1:
-            return await call()
-        async for attempt in stamina.retry_context(
-            on=_Patience(request.again, self._options.max_delay_seconds),
-            attempts=self._options.attempts,
-            timeout=None,
-            wait_initial=self._options.base_delay_seconds,
-            wait_jitter=self._options.base_delay_seconds,
-            wait_max=self._options.max_delay_seconds,
-        ):
+        async for attempt in self._attempts.made(self.patience(request)):
             with attempt:
                 return await call()
         raise AssertionError("a retry ends with a result or an error")
@@ -144,104 +122,54 @@ class Transport:
 
         Raises: as `ask`.
         """
-        body = request.body() if request.body else None
-        seconds = request.seconds or (self._options.upload_seconds if body else self._options.timeout_seconds)
+        options = self._options
+        seconds = request.seconds or (options.upload_seconds if request.body else options.timeout_seconds)
         try:
-            async with self._sent(request, body, seconds) as response:
+            async with self._pool.asked(
+                request.method,
+                request.path,
+                query=request.query,
+                headers=request.headers,
+                body=request.body() if request.body else None,
+                seconds=seconds,
+            ) as response:
                 if response.status >= 300 and response.status != 304:
-                    raise error_of(response.status, response.headers, await _beginning(response))
+                    raise error_of(response.status, response.headers, await beginning_of(response))
                 yield response
-        except Dedup2DError:
-            raise
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if body is not None and isinstance(body.failure, Dedup2DError):
-                raise body.failure from None
-            raise ServiceUnreachableError(self._host, _reason(error, seconds)) from error
-        finally:
-            if body is not None:
-                body.give_up()
+        except NoAnswerError as error:
+            host = urlsplit(options.url).hostname or ""
+            raise ServiceUnreachableError(host, _reason(error.cause, seconds)) from error.cause
 
-    @property
-    def _host(self) -> str:
-        return URL(self._options.url).host or ""
+    def patience(self, request: Request) -> Callable[[Exception], bool | float]:
+        """Return what says after an error whether the request is made again: at once (0.0), later, or not."""
 
-    @asynccontextmanager
-    async def _sent(
-        self, request: Request, body: MultipartBody | None, seconds: float
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        if self._session is None:
-            raise InternalError("Dedup2DClient is used outside of its `async with`")
-        url = URL(self._url + request.path, encoded=True)
-        async with self._session.request(
-            request.method,
-            url.with_query(request.query) if request.query else url,
-            data=body,
-            headers={**_origin(), **(request.headers or {})},
-            allow_redirects=False,  # the key would go along
-            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_SECONDS)),
-        ) as response:
-            yield response
+        def patience(error: Exception) -> bool | float:
+            if isinstance(error, ServiceUnreachableError):
+                return request.again
+            if not _passes(error, again=request.again):
+                return False
+            return self._attempts.asked_to_wait(getattr(error, "asked_to_wait", None))
+
+        return patience
 
     async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
-        data = bytearray()
-        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-            data += chunk
-            if len(data) > self._options.max_answer_bytes:
-                raise ServiceError(f"the answer is larger than {self._options.max_answer_bytes:,} bytes")
-        return bytes(data)
+        try:
+            return await whole_of(response, self._options.max_answer_bytes)
+        except ValueError as error:
+            raise ServiceError(f"the answer of the service cannot be used: {error}") from None
 
 
-class _Patience:
-    """Says after an error whether the request is made again: at once (a float of 0), later, or not at all."""
-
-    def __init__(self, again: bool, longest_wait: float) -> None:
-        self._again = again
-        self._longest_wait = longest_wait
-
-    def __call__(self, error: Exception) -> bool | float:
-        if isinstance(error, ServiceUnreachableError):
-            return self._again
-        if not isinstance(error, Dedup2DError) or not self._passes(error):
-            return False
-        wait: float | None = error.__dict__.get("asked_to_wait")
-        if wait is None:
-            return True
-        return wait if wait <= self._longest_wait else False
-
-    def _passes(self, error: Dedup2DError) -> bool:
-        status = error.__dict__.get("status", 0)
-        code = error.__dict__.get("problem_code") or error.code
-        if status not in _PASSING or code in _FINAL_CODES:
-            return False
-        return self._again or status == 429  # which was said before anything was done
-
-
-def _origin() -> dict[str, str]:
-    """Return the headers that tell the service whom this is for."""
-    headers: dict[str, str] = {}
-    if request_id := current_request_id():
-        headers["X-Request-Id"] = request_id
-    if trace := TRACE.get():
-        headers["traceparent"] = trace.child().traceparent
-    return headers
-
-
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    try:
-        return await response.content.read(_PROBLEM_BYTES)
-    except aiohttp.ClientError:
-        return b""
+def _passes(error: Exception, *, again: bool) -> bool:
+    if not isinstance(error, Dedup2DError):
+        return False
+    status = getattr(error, "status", 0)
+    if status not in _PASSING or (getattr(error, "problem_code", "") or error.code) in _FINAL_CODES:
+        return False
+    return again or status == 429  # which was said before anything was done
 
 
 def _reason(error: Exception, seconds: float) -> str:
     """Return why there was no answer, without anything of the URL but its host."""
     if isinstance(error, TimeoutError):
         return f"nothing came within {seconds:g} s"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its host name is not known"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "TLS failed"
-    inner: Exception = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(inner, OSError) and inner.errno is not None and inner.errno > 0:
-        return os.strerror(inner.errno).lower()
-    return "the connection broke"
+    return reason_of(error)

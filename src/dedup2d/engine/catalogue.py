@@ -202,7 +202,8 @@ class Catalogue:
             return [FingerprintRow(*row) for row in found]
 
     def vectors_since(self, change: int, model: str, *, limit: int) -> list[VectorRow]:
-        """Return what *model* made of drawings that were added or remade after *change*, in that order.
+        """
+        Return what *model* made of drawings that were added or remade after *change*, in that order.
 
         All of those drawings are there, at most *limit*; the data are empty where it made none.
         """

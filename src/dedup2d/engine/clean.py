@@ -35,11 +35,8 @@ _RINGING = 0.125  # of the darkness of ink: what JPEG compression leaves on the 
 _NEXT_TO = np.ones((3, 3), np.uint8)
 _GRAIN = 1.5  # standard deviation of the paper, in grey levels, from which it is noisy
 _FAINT, _CLEAR = 2.7, 4.5  # times the noise: least drop of ink on noisy paper
-_PALEST, _PALE, _OF_DARKEST = (
-    7.0,
-    12.0,
-    0.35,
-)  # least darkness of faint and of clear ink; share of the darkest near
+_PALEST, _PALE = 7.0, 12.0  # least darkness of faint and of clear ink there
+_OF_DARKEST = 0.35  # share of the darkest near that ink there has
 _COARSE = 4  # the paper of a noisy picture is measured on one this much smaller
 _TINT = 45  # darkness against what is beside it, 0..255, up to which an area may be paper
 _SMALL = 8  # the background is estimated on a picture this much smaller
@@ -179,7 +176,7 @@ def _noisy_ink(grey: Picture) -> Picture:
     paper = _paper(smooth, noise)
     drop = np.asarray(cv2.subtract(paper, smooth), np.uint8)
     darkness = np.asarray(cv2.divide(drop, paper, scale=255.0), np.uint8)
-    over = np.asarray(cv2.subtract(darkness, _near_contrast(darkness, _PALEST)), np.uint8)
+    over = np.asarray(cv2.subtract(darkness, _near_contrast(darkness)), np.uint8)
     faint = cv2.bitwise_and(_above(over, 0), _above(drop, _FAINT * noise))
     clear = cv2.bitwise_and(_above(darkness, _PALE), _above(drop, _CLEAR * noise))
     return _connected(np.asarray(faint, np.uint8), np.asarray(clear, np.uint8), least=24)
@@ -230,13 +227,13 @@ def _carried_on(small: Picture, plain: Picture) -> Picture:
     return np.asarray(np.round(shade), np.uint8)
 
 
-def _near_contrast(darkness: Picture, faint: float) -> Picture:
+def _near_contrast(darkness: Picture) -> Picture:
     """Least darkness of ink by place: a share of the darkest nearby, so that blur does not fill gaps."""
     height, width = darkness.shape
     size = (max(1, width // 4), max(1, height // 4))
     small = cv2.resize(darkness, size, interpolation=cv2.INTER_AREA)
     darkest = cv2.blur(cv2.dilate(small, np.ones((5, 5), np.uint8)), (5, 5))
-    floor = np.clip(_OF_DARKEST * darkest.astype(np.float32), faint, 160.0).astype(np.uint8)
+    floor = np.clip(_OF_DARKEST * darkest.astype(np.float32), _PALEST, 160.0).astype(np.uint8)
     return np.asarray(cv2.resize(floor, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 

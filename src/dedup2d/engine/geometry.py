@@ -16,6 +16,7 @@ __all__ = [
     "as_transform",
     "box_poses",
     "flips",
+    "from_complex",
     "inverted",
     "is_mirrored",
     "is_sane",
@@ -70,6 +71,18 @@ def _stretch(matrix: Matrix) -> tuple[float, float]:
     (a, b), (c, d) = matrix[:2, :2].tolist()
     turning, mirroring = math.hypot(a + d, c - b) / 2, math.hypot(a - d, c + b) / 2
     return abs(turning - mirroring), turning + mirroring
+
+
+def from_complex(linear: complex, shift: complex, *, mirrored: bool = False) -> Matrix:
+    """What takes z = x + iy to `linear` z + `shift`; a mirror flips x before."""
+    flip = -1.0 if mirrored else 1.0
+    return np.array(
+        [
+            [linear.real * flip, -linear.imag, shift.real],
+            [linear.imag * flip, linear.real, shift.imag],
+            [0.0, 0.0, 1.0],
+        ]
+    )
 
 
 def as_transform(matrix: Matrix) -> Transform:

@@ -8,7 +8,7 @@ From evidence to relation, similarity and verdict: one rule for all drawings.
 | mirrored | as identical, revision or partial, but one is seen in a mirror | 0.80 to 0.94 |
 | partial | one sheet lies partly off the other, and the other confirms what lies on it | 0.80 to 0.94 |
 | revision | both lie on each other and confirm most, but something is left over | 0.80 to 0.94 |
-| variant | both lie on each other and confirm about half, as parts of one family do | 0.70 to 0.78 |
+| variant | both lie on each other and confirm about half, as parts of one family do | 0.70 to 0.74 |
 | similar | none of these | below 0.80; by fingerprints alone up to 0.86 |
 
 Where both sheets were compared as vectors and lie on each other, that decides between identical and
@@ -33,7 +33,7 @@ from dedup2d.engine.confidence import by_fingerprints, confidence
 from dedup2d.engine.geometry import as_transform, is_mirrored
 from dedup2d.engine.noise import Changes, weigh
 from dedup2d.engine.reason import changed_area, reason
-from dedup2d.engine.verify import Evidence, Side
+from dedup2d.engine.verify import Evidence, Side, beyond_chance
 from dedup2d.types import LevelScore, Relation, SearchParams, Transform, Verdict
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _changed(evidence: Evidence) -> tuple[Relation, float]:
 def _part(evidence: Evidence, both: float) -> tuple[Relation, float]:
     """As `_changed`, for sheets of which one lies partly off the other."""
     # by place and off the rim: frames neither make a part nor speak against one
-    part = max(_beyond(side.spread, side) for side in (evidence.query, evidence.other))
+    part = max(beyond_chance(side.spread, side.chance) for side in (evidence.query, evidence.other))
     # the less of a sheet lies on the other, the less their agreement says
     strength = part * both * min(evidence.query.overlap, evidence.other.overlap) ** 0.25
     dense = max(evidence.query.chance, evidence.other.chance) > _DENSE
@@ -255,11 +255,7 @@ def _part(evidence: Evidence, both: float) -> tuple[Relation, float]:
 
 def _confirmed(side: Side) -> float:
     """Share of the overlapping ink that agrees beyond chance."""
-    return _beyond(side.agreed, side)
-
-
-def _beyond(share: float, side: Side) -> float:
-    return max(0.0, (share - side.chance) / max(1 - side.chance, 1e-6))
+    return beyond_chance(side.agreed, side.chance)
 
 
 def _similarity(relation: Relation, strength: float) -> float:

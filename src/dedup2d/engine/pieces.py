@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from dedup2d.engine.geometry import Matrix, Points, apply
+from dedup2d.engine.geometry import Matrix, Points, apply, from_complex
 from dedup2d.engine.prepared import Prepared
 from dedup2d.engine.proposals import feature_pairs
 from dedup2d.engine.refine import Stages, refine
@@ -31,7 +31,7 @@ _SETTLE: Stages = ((4, 6.0), (4, 4.0), (4, 2.5))
 Layers = tuple[Matrix, ...]
 """Placements of the query on the other sheet, of which each holds for some pieces."""
 
-Shares = npt.NDArray[np.bool_]
+Flags = npt.NDArray[np.bool_]
 
 
 @frozen(eq=False)
@@ -42,7 +42,7 @@ class _Pairs:
     source: npt.NDArray[np.complex128]
     target: npt.NDArray[np.complex128]
 
-    def only(self, kept: Shares) -> _Pairs:
+    def only(self, kept: Flags) -> _Pairs:
         return _Pairs(self.own[kept], self.source[kept], self.target[kept])
 
 
@@ -56,7 +56,7 @@ def moved_pieces(query: Prepared, other: Prepared, matrix: Matrix) -> Layers:
         return (matrix,)
     layers = [matrix]
     for members in _amounts(pairs, linear, other.side):
-        start = _placement(linear, complex((members.target - linear * members.source).mean()))
+        start = from_complex(linear, complex((members.target - linear * members.source).mean()))
         layers.append(refine(_around(query, members), other, other.fine, start, _SETTLE))
     return tuple(layers)
 
@@ -94,12 +94,6 @@ def _amounts(pairs: _Pairs, linear: complex, side: int) -> list[_Pairs]:
     return found
 
 
-def _placement(linear: complex, shift: complex) -> Matrix:
-    return np.array(
-        [[linear.real, -linear.imag, shift.real], [linear.imag, linear.real, shift.imag], [0.0, 0.0, 1.0]]
-    )
-
-
 def _around(query: Prepared, members: _Pairs) -> Points:
     """Places on lines near the features."""
     cells = _cells(query.sample, query.side)
@@ -113,7 +107,7 @@ def _cells(points: Points, side: int) -> npt.NDArray[np.int64]:
     return np.asarray(spot[:, 1] * (_GRID + 1) + spot[:, 0], np.int64)
 
 
-def piecewise(own: Prepared, target: Prepared, points: Points, layers: Layers, reach: float) -> Shares:
+def piecewise(own: Prepared, target: Prepared, points: Points, layers: Layers, reach: float) -> Flags:
     """Which `points` of `own` have ink of `target` within `reach` pixels, each piece by its best layer."""
     cells = _cells(points, own.side)
     hits = np.stack([target.near_ink(apply(layer, points), reach) for layer in layers])

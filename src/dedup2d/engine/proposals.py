@@ -7,7 +7,7 @@ import numpy.typing as npt
 from attrs import frozen
 
 from dedup2d.engine.features import Features, mirrored_codes
-from dedup2d.engine.geometry import Matrix
+from dedup2d.engine.geometry import Matrix, from_complex
 from dedup2d.engine.prepared import Prepared
 
 __all__ = ["Proposal", "by_features", "feature_pairs", "page_to_page"]
@@ -170,12 +170,4 @@ def _fitted(ours: Complex, theirs: Complex, *, mirrored: bool) -> Matrix:
     middle, aim = ours.mean(), theirs.mean()
     spread = float((np.abs(ours - middle) ** 2).sum())
     factor = (np.conj(ours - middle) * (theirs - aim)).sum() / max(spread, 1e-9)
-    shift = aim - factor * middle
-    flip = -1.0 if mirrored else 1.0
-    return np.array(
-        [
-            [factor.real * flip, -factor.imag, shift.real],
-            [factor.imag * flip, factor.real, shift.imag],
-            [0.0, 0.0, 1.0],
-        ]
-    )
+    return from_complex(factor, aim - factor * middle, mirrored=mirrored)

@@ -188,16 +188,10 @@ def _or_by_features(query: Prepared, other: Prepared, found: Registration) -> Re
     """`found`, or what most features say where that lies better: a frame may hold a bent sheet a line off."""
     if _lies_well(found) or found.support.score < _PROMISING:
         return found
-    for proposal in by_features(query, other)[:1]:
-        if proposal.inliers >= _MANY_INLIERS and is_sane(proposal.matrix, max(query.side, other.side)):
-            start = _measured(
-                query,
-                other,
-                Registration(matrix=proposal.matrix, support=found.support, inliers=proposal.inliers),
-            )
-            moved = _polished(query, other, _moved(query, other, start, CLOSE) or start)
-            return max(found, moved, key=lambda one: one.worth)
-    return found
+    best = next(iter(by_features(query, other)), None)
+    if best is None or best.inliers < _MANY_INLIERS or not is_sane(best.matrix, max(query.side, other.side)):
+        return found
+    return max(found, _moved_closely(query, other, best), key=lambda one: one.worth)
 
 
 def _closely(query: Prepared, other: Prepared, rough: list[Registration]) -> Registration:
@@ -217,9 +211,7 @@ def _laid(query: Prepared, other: Prepared, some: list[Registration]) -> list[Re
     found: list[Registration] = []
     while some and len(found) < _TRIED_CLOSELY and not (found and _lies_well(found[-1])):
         start = _first_of_best(some)
-        measured = _measured(query, other, start)
-        better = _moved(query, other, measured, CLOSE)
-        found.append(_polished(query, other, better or measured))
+        found.append(_moved_closely(query, other, start))
         some = [one for one in some if _apart(one.matrix, start.matrix, query) > _ELSEWHERE * other.side]
     return found
 
@@ -246,10 +238,11 @@ def _first_of_best(found: list[Registration]) -> Registration:
     return next(one for one in found if one.worth >= least)
 
 
-def _measured(query: Prepared, other: Prepared, one: Registration) -> Registration:
-    """`one`, with its support on the fine pictures."""
-    agree = support(query, other, one.matrix)
-    return Registration(matrix=one.matrix, support=agree, inliers=one.inliers)
+def _moved_closely(query: Prepared, other: Prepared, start: Proposal | Registration) -> Registration:
+    """Where `start` ends on the fine pictures."""
+    agree = support(query, other, start.matrix)
+    measured = Registration(matrix=start.matrix, support=agree, inliers=start.inliers)
+    return _polished(query, other, _moved(query, other, measured, CLOSE) or measured)
 
 
 def _moved(query: Prepared, other: Prepared, start: Registration, stages: Stages) -> Registration | None:

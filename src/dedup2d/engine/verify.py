@@ -24,7 +24,7 @@ from dedup2d.engine.register import Registration, register
 if TYPE_CHECKING:
     from dedup2d.engine.entities import EntityEvidence
 
-__all__ = ["Evidence", "Side", "verify", "verify_prepared"]
+__all__ = ["Evidence", "Side", "beyond_chance", "verify", "verify_prepared"]
 
 _RIM = 0.05  # of the ink's box
 _LEAST_SEEN = 0.05  # of the ink lies in the views
@@ -88,6 +88,11 @@ class Evidence:
     @property
     def placement(self) -> Matrix:
         return np.array(self.matrix, np.float64).reshape(3, 3)
+
+
+def beyond_chance(share: float, chance: float) -> float:
+    """What a share 0..1 is worth where `chance` would agree anyway, 0..1."""
+    return max(0.0, (share - chance) / max(1 - chance, 1e-6))
 
 
 def verify(query: Fingerprint, query_ink: Picture, other: Fingerprint, other_ink: Picture) -> Evidence | None:
@@ -211,7 +216,7 @@ def _agreeing(side: Side, shares: _Shares) -> Side:
 
 
 def _least_beyond_chance(*sides: Side | _Shares) -> float:
-    return min((min(side.agreed, side.spread) - side.chance) / max(1 - side.chance, 1e-6) for side in sides)
+    return min(beyond_chance(min(side.agreed, side.spread), side.chance) for side in sides)
 
 
 def _by_piece(own: Prepared, target: Prepared, kept: _Kept, layers: Layers, reach: float) -> _Shares:

@@ -7,27 +7,18 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from sqlite3 import Connection
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-from anyio import CancelScope, CapacityLimiter, to_thread
 from attrs import evolve
 
-from dedup2d.database import Database
-from dedup2d.errors import (
-    CallbackQueueFullError,
-    InvalidParameterError,
-    JobQueueFullError,
-)
+from dedup2d.database_async import AsyncDatabase
+from dedup2d.errors import CallbackQueueFullError, InvalidParameterError, JobQueueFullError
 from dedup2d.jobs import callback_steps, rows, steps
 from dedup2d.paging import check_limit, read_token
 from dedup2d.protocols import MAX_CALLBACKS
 from dedup2d.types import CallbackStatus, Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
 __all__ = ["SQLiteJobStore"]
-
-T = TypeVar("T")
-
-_READERS = 3
 
 
 class SQLiteJobStore:
@@ -51,14 +42,11 @@ class SQLiteJobStore:
     def __init__(
         self, path: Path | str, *, busy_seconds: float = 30.0, clock: Callable[[], float] = time.time
     ) -> None:
-        self._path = Path(path)
-        self._busy_seconds = busy_seconds
+        self._database = AsyncDatabase(Path(path), rows.KIND, busy_seconds=busy_seconds)
         self._clock = clock
 
     async def __aenter__(self) -> Self:
-        self._writers = CapacityLimiter(1)
-        self._readers = CapacityLimiter(_READERS)
-        self._database = await to_thread.run_sync(self._open)
+        await self._database.__aenter__()
         return self
 
     async def __aexit__(
@@ -67,9 +55,7 @@ class SQLiteJobStore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Closing brings the log into the file, which takes its time, also when all is cancelled.
-        with CancelScope(shield=True):
-            await to_thread.run_sync(self._database.close)
+        await self._database.__aexit__(exc_type, exc, traceback)
 
     async def admit(
         self,
@@ -97,13 +83,13 @@ class SQLiteJobStore:
             rows.insert(connection, new)
             return new
 
-        return await self._write(step)
+        return await self._database.write(step)
 
     async def get(self, job_id: str, tenant_id: str | None = None) -> Job:
         def step(connection: Connection) -> Job:
             return steps.public(rows.visible(connection, job_id, tenant_id, self._clock()))
 
-        return await self._read(step)
+        return await self._database.read(step)
 
     async def list(
         self,
@@ -126,7 +112,7 @@ class SQLiteJobStore:
                 now=self._clock(),
             )
 
-        return await self._read(step)
+        return await self._database.read(step)
 
     async def claim(
         self,
@@ -143,7 +129,7 @@ class SQLiteJobStore:
                 return None
             return rows.update(connection, steps.claim(job, token, lease_seconds=lease_seconds, now=now))
 
-        return await self._write(step)
+        return await self._database.write(step)
 
     async def heartbeat(
         self, job_id: str, token: str, *, lease_seconds: float, progress: str | None = None
@@ -192,7 +178,7 @@ class SQLiteJobStore:
             canceled = steps.cancel(job, ttl_seconds=ttl_seconds, now=now)
             return steps.public(job if canceled is job else rows.update(connection, canceled))
 
-        return await self._write(step)
+        return await self._database.write(step)
 
     async def sweep(self, *, max_losses: int, ttl_seconds: float, limit: int = 1000) -> Swept:
         def step(connection: Connection) -> Swept:
@@ -210,13 +196,13 @@ class SQLiteJobStore:
                 ready=rows.ready(connection, now, limit),
             )
 
-        swept = await self._write(step)
+        swept = await self._database.write(step)
         if swept.expired:
-            await to_thread.run_sync(self._give_back_pages, limiter=self._writers)
+            await self._database.maintain(_give_back_pages)
         return swept
 
     async def count_expired(self) -> int:
-        return await self._read(lambda connection: rows.count_gone(connection, self._clock()))
+        return await self._database.read(lambda connection: rows.count_gone(connection, self._clock()))
 
     async def claim_callback(
         self, token: str, *, lease_seconds: float, passing_over: Collection[str] = ()
@@ -229,8 +215,10 @@ class SQLiteJobStore:
             claimed = callback_steps.claim(job, token, lease_seconds=lease_seconds, now=now)
             return rows.update(connection, claimed)
 
-        due = await self._read(lambda connection: rows.any_callback(connection, self._clock(), passing_over))
-        return await self._write(step) if due else None
+        due = await self._database.read(
+            lambda connection: rows.any_callback(connection, self._clock(), passing_over)
+        )
+        return await self._database.write(step) if due else None
 
     async def retry_callback(
         self,
@@ -277,44 +265,26 @@ class SQLiteJobStore:
             job = evolve(rows.visible(connection, job_id, tenant_id, now), result=None)
             return steps.public(rows.update(connection, callback_steps.redeliver(job, now)))
 
-        return await self._write(step)
+        return await self._database.write(step)
 
     async def counts(self) -> JobCounts:
-        return await self._read(rows.counts)
+        return await self._database.read(rows.counts)
 
     async def _change_callback(self, job_id: str, token: str, change: Callable[[Job, float], Job]) -> Job:
         def step(connection: Connection) -> Job:
             job = callback_steps.held(rows.record(connection, job_id), job_id, token)
             return rows.update(connection, change(job, self._clock()))
 
-        return await self._write(step)
+        return await self._database.write(step)
 
     async def _change(self, job_id: str, token: str, change: Callable[[Job, float], Job]) -> Job:
         def step(connection: Connection) -> Job:
             job = steps.held(rows.find(connection, job_id), job_id, token)
             return rows.update(connection, change(job, self._clock()))
 
-        return await self._write(step)
+        return await self._database.write(step)
 
-    async def _write(self, step: Callable[[Connection], T]) -> T:
-        def run() -> T:
-            with self._database.writing() as connection:
-                return step(connection)
 
-        # Waiting for the turn can be cancelled; the step itself runs to its end.
-        return await to_thread.run_sync(run, limiter=self._writers)
-
-    async def _read(self, step: Callable[[Connection], T]) -> T:
-        def run() -> T:
-            with self._database.reading() as connection:
-                return step(connection)
-
-        return await to_thread.run_sync(run, limiter=self._readers)
-
-    def _open(self) -> Database:
-        return Database(self._path, rows.KIND, busy_seconds=self._busy_seconds, connections=_READERS + 1)
-
-    def _give_back_pages(self) -> None:
-        with self._database.maintaining() as connection:
-            # `execute` takes one step only, which gives back one page.
-            connection.executescript("PRAGMA incremental_vacuum(1000)")
+def _give_back_pages(connection: Connection) -> None:
+    # `execute` takes one step only, which gives back one page.
+    connection.executescript("PRAGMA incremental_vacuum(1000)")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import secrets as random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from secrets import token_bytes
 from types import TracebackType
 from typing import Any, Self
 
@@ -83,7 +83,7 @@ class KeyRing:
         self._options = options or KeyRingOptions()
         self._clock = clock
         self._monotonic = monotonic
-        self._salt = random.token_bytes(32)
+        self._salt = token_bytes(32)
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._met: OrderedDict[bytes, float] = OrderedDict()
         self._needed = bool(self._given)

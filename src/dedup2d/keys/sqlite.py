@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from anyio import CancelScope, CapacityLimiter, to_thread
 from attrs import evolve
 
 from dedup2d.codec import from_json, to_json
-from dedup2d.database import Database, DatabaseKind
+from dedup2d.database import DatabaseKind
+from dedup2d.database_async import AsyncDatabase
 from dedup2d.errors import StoreUnavailableError, StoreVersionError, UnreadableRecordError
 from dedup2d.keys.records import KeyPage, StoredKey
 from dedup2d.paging import check_limit, make_token, read_token
 
 __all__ = ["SQLiteKeyStore"]
-
-T = TypeVar("T")
-
-_READERS = 3
 
 _SCHEMA = """
 CREATE TABLE keys (
@@ -63,12 +59,10 @@ class SQLiteKeyStore:
     """
 
     def __init__(self, path: Path, *, busy_seconds: float = 10.0) -> None:
-        self._path = path
-        self._busy_seconds = busy_seconds
+        self._database = AsyncDatabase(path, _KIND, busy_seconds=busy_seconds)
 
     async def __aenter__(self) -> Self:
-        self._threads = CapacityLimiter(_READERS + 1)
-        self._database = await to_thread.run_sync(self._open)
+        await self._database.__aenter__()
         return self
 
     async def __aexit__(
@@ -77,8 +71,7 @@ class SQLiteKeyStore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(self._database.close)
+        await self._database.__aexit__(exc_type, exc, traceback)
 
     async def add(self, key: StoredKey) -> bool:
         def step(connection: Connection) -> bool:
@@ -88,17 +81,17 @@ class SQLiteKeyStore:
                 return True
             return False
 
-        return await self._write(step)
+        return await self._database.write(step)
 
     async def get(self, key_id: str) -> StoredKey | None:
-        return await self._read(partial(_find, key_id=key_id))
+        return await self._database.read(partial(_find, key_id=key_id))
 
     async def list(
         self, *, tenant_id: str | None = None, limit: int = 50, page_token: str | None = None
     ) -> KeyPage:
         check_limit(limit)
         before = None if page_token is None else read_token("keys", page_token)
-        return await self._read(partial(_page, tenant_id=tenant_id, limit=limit, before=before))
+        return await self._database.read(partial(_page, tenant_id=tenant_id, limit=limit, before=before))
 
     async def revoke(self, key_id: str, *, at: float, by: str) -> StoredKey | None:
         def step(connection: Connection) -> StoredKey | None:
@@ -111,30 +104,13 @@ class SQLiteKeyStore:
             )
             return revoked
 
-        return await self._write(step)
+        return await self._database.write(step)
 
     async def used(self) -> bool:
         def step(connection: Connection) -> bool:
             return connection.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is not None
 
-        return await self._read(step)
-
-    async def _write(self, step: Callable[[Connection], T]) -> T:
-        def run() -> T:
-            with self._database.writing() as connection:
-                return step(connection)
-
-        return await to_thread.run_sync(run, limiter=self._threads)
-
-    async def _read(self, step: Callable[[Connection], T]) -> T:
-        def run() -> T:
-            with self._database.reading() as connection:
-                return step(connection)
-
-        return await to_thread.run_sync(run, limiter=self._threads)
-
-    def _open(self) -> Database:
-        return Database(self._path, _KIND, busy_seconds=self._busy_seconds, connections=_READERS + 1)
+        return await self._database.read(step)
 
 
 def _find(connection: Connection, key_id: str) -> StoredKey | None:

@@ -10,10 +10,10 @@ from attrs import Attribute, field, frozen
 
 from dedup2d.errors import ConfigurationError
 
-__all__ = ["VisionOptions", "check_vision_url"]
+__all__ = ["SERVER_URL_RULE", "VisionOptions", "check_vision_url", "is_server_url", "without_secrets"]
 
 _URL_VARIABLE = "DEDUPCAD_VISION_URL"
-_URL_RULE = "http://HOST:PORT or https://HOST, a path if it has one, without user, query and fragment"
+SERVER_URL_RULE = "http://HOST:PORT or https://HOST, a path if it has one, without user, query and fragment"
 _BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f-\xa0]")
 
 
@@ -25,17 +25,25 @@ def check_vision_url(url: str) -> str:
         ConfigurationError: it is not the URL of an HTTP server, or holds a user or a query, which would
             end up in logs.
     """
+    if not is_server_url(url):
+        raise ConfigurationError(_URL_VARIABLE, without_secrets(url), SERVER_URL_RULE)
+    return url.rstrip("/")
+
+
+def is_server_url(url: str) -> bool:
+    """Whether *url* is that of an HTTP server, as `SERVER_URL_RULE` says."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises ValueError when it is none
     except ValueError:
-        raise ConfigurationError(_URL_VARIABLE, "***", _URL_RULE) from None
+        return False
     plain = not ("@" in parts.netloc or "?" in url or "#" in url or _BLANK_OR_CONTROL.search(url))
-    if not (plain and parts.scheme in ("http", "https") and parts.hostname):
-        # What stands before an @ or behind a ? may be a secret.
-        secret = "@" in url or "?" in url
-        raise ConfigurationError(_URL_VARIABLE, "***" if secret else url, _URL_RULE)
-    return url.rstrip("/")
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def without_secrets(url: str) -> str:
+    """Return *url* to be shown, or stars: what stands before an @ or behind a ? may be a secret."""
+    return "***" if "@" in url or "?" in url else url
 
 
 def _at_least(variable: str, low: float) -> Any:

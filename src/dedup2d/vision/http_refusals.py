@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from attrs import frozen
 
-from dedup2d.errors import (
-    Dedup2DError,
-    DrawingNotFoundError,
-    EmptyFileError,
-    FileTooLargeError,
-    ImageTooLargeError,
-    IndexFullError,
-    InvalidParameterError,
-    JobTimeoutError,
-    MissingExtraError,
-    UnreadableDrawingError,
-    UnsupportedFormatError,
-    VisionRefusedError,
-    VisionUnavailableError,
-    VisionUnsupportedError,
-    shown,
-)
+from dedup2d.errors import VisionRefusedError, VisionUnavailableError, VisionUnsupportedError, shown
+from dedup2d.problems import error_saying, problem_of
+from dedup2d.retry_after import seconds_to_wait
 from dedup2d.vision.http_circuit import FailureError
-
-try:
-    import msgspec
-except ImportError:
-    raise MissingExtraError("http", "calling a vision server (msgspec)") from None
 
 __all__ = ["Refusal", "refusal"]
 
@@ -42,37 +20,20 @@ _DEFAULT_WAIT_SECONDS = 5.0
 _LATER = frozenset({408, 425, 429})
 
 
-def _parameter(detail: str) -> Dedup2DError:
-    return InvalidParameterError.saying(detail, name=detail.partition("=")[0])
-
-
-def _unreadable(detail: str) -> Dedup2DError:
-    return UnreadableDrawingError.saying(detail, reason=detail)
-
-
-def _too_many_pixels(detail: str) -> Dedup2DError:
-    return ImageTooLargeError.saying(detail, reason=detail)
-
-
-def _too_large(detail: str) -> Dedup2DError:
-    return FileTooLargeError.saying(detail, limit=0)
-
-
-def _index_full(detail: str) -> Dedup2DError:
-    return IndexFullError.saying(detail, limit=0)
-
-
-_KINDS: Mapping[str, Callable[[str], Dedup2DError]] = {
-    "DRAWING_NOT_FOUND": DrawingNotFoundError.saying,
-    "EMPTY_FILE": EmptyFileError.saying,
-    "FILE_TOO_LARGE": _too_large,
-    "IMAGE_TOO_LARGE": _too_many_pixels,
-    "INDEX_FULL": _index_full,
-    "INVALID_PARAMETER": _parameter,
-    "JOB_TIMEOUT": JobTimeoutError.saying,
-    "UNREADABLE_DRAWING": _unreadable,
-    "UNSUPPORTED_FORMAT": UnsupportedFormatError.saying,
-}
+_PASSED_ON = frozenset(
+    {
+        "DRAWING_NOT_FOUND",
+        "EMPTY_FILE",
+        "FILE_TOO_LARGE",
+        "IMAGE_TOO_LARGE",
+        "INDEX_FULL",
+        "INVALID_PARAMETER",
+        "JOB_TIMEOUT",
+        "UNREADABLE_DRAWING",
+        "UNSUPPORTED_FORMAT",
+    }
+)
+"""Codes that mean to our callers what they mean here: of the file and the request, not of that server."""
 
 
 @frozen(kw_only=True)
@@ -96,8 +57,8 @@ class Refusal:
 def refusal(found: Refusal) -> FailureError:
     """Return what callers are told, and what follows for retries and circuit."""
     code, detail = _problem(found.data)
-    if code in _KINDS and detail:
-        return FailureError(_KINDS[code](detail))
+    if code in _PASSED_ON and detail and (error := error_saying(code, detail)):
+        return FailureError(error)
     if found.status >= 500 or found.status in _LATER:
         return _may_pass(found, code, detail)
     if found.status in (404, 405) and found.what:
@@ -107,7 +68,8 @@ def refusal(found: Refusal) -> FailureError:
 
 
 def _may_pass(found: Refusal, code: str, detail: str) -> FailureError:
-    wait = _retry_after(found.headers)
+    header = found.headers.get("Retry-After")
+    wait = seconds_to_wait(header, now=time.time(), longest=_LONGEST_WAIT_SECONDS)
     reason = f"it answers {_named(found.status)}" + (f": {detail}" if code and detail else "")
     error = VisionUnavailableError(reason, _DEFAULT_WAIT_SECONDS if wait is None else wait)
     # Who says when to come again is at work and knows what it does: it only has enough to do.
@@ -117,12 +79,7 @@ def _may_pass(found: Refusal, code: str, detail: str) -> FailureError:
 
 def _problem(data: bytes) -> tuple[str, str]:
     """Return code and detail of a problem (RFC 9457), or of what FastAPI makes, as far as they are there."""
-    try:
-        body: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "", ""
-    if not isinstance(body, dict):
-        return "", ""
+    body = problem_of(data)
     code, detail = body.get("code"), body.get("detail")
     text = detail if isinstance(detail, str) else "" if detail is None else repr(detail)
     return code if isinstance(code, str) else "", shown(text, 500)
@@ -141,15 +98,3 @@ def _hint(status: int) -> str:
     if 300 <= status < 400:
         return ", which is not followed: let DEDUPCAD_VISION_URL name the server itself"
     return ""
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that `Retry-After` (RFC 9110, 10.2.3) asks for: a number, or until a date."""
-    text = headers.get("Retry-After", "").strip()
-    if not text:
-        return None
-    try:
-        seconds = float(text) if text[0].isdigit() else parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return None
-    return min(_LONGEST_WAIT_SECONDS, max(0.0, seconds)) if math.isfinite(seconds) else None

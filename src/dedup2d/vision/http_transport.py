@@ -5,7 +5,6 @@ Requests to a vision server: bounded, timed, tried again where that is safe, spa
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -15,13 +14,12 @@ from attrs import frozen
 
 from dedup2d.errors import (
     Dedup2DError,
-    InternalError,
     MissingExtraError,
     VisionBadResponseError,
     VisionUnavailableError,
 )
 from dedup2d.observe import Observer
-from dedup2d.tracing import TRACE, current_request_id
+from dedup2d.server_requests import Attempts, NoAnswerError, Pool, beginning_of, reason_of, whole_of
 from dedup2d.vision.http_circuit import Circuit, FailureError
 from dedup2d.vision.http_options import VisionOptions
 from dedup2d.vision.http_refusals import Refusal, refusal
@@ -29,19 +27,14 @@ from dedup2d.vision.http_upload import MultipartBody
 
 try:
     import aiohttp
-    import stamina
-    from yarl import URL
 except ImportError:
-    raise MissingExtraError("http", "calling a vision server (aiohttp, stamina)") from None
+    raise MissingExtraError("http", "calling a vision server (aiohttp)") from None
 
 __all__ = ["Endpoint", "Request", "Transport"]
 
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 5.0
-_KEPT_SECONDS = 4.0
-"""How long an idle connection is kept: less than servers do, or a request meets one that is closing."""
-_REFUSAL_BYTES = 64 * 1024
 
 log = logging.getLogger("dedup2d.vision")
 
@@ -92,30 +85,26 @@ class Transport:
         self._observer = observer
         self._clock = clock
         self._circuits: dict[str, Circuit] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._attempts = Attempts(
+            most=options.retry_attempts,
+            base_seconds=options.retry_base_delay_seconds,
+            longest_seconds=options.retry_max_delay_seconds,
+        )
+        self._pool = Pool(
+            options.url,
+            owner="HTTPVisionClient",
+            user_agent=f"dedup2d/{version('dedup2d')}",
+            api_key=options.api_key,
+            connect_seconds=_CONNECT_SECONDS,
+        )
 
     async def open(self) -> None:
         """Make the pool; nothing is connected yet."""
-        headers = {
-            "User-Agent": f"dedup2d/{version('dedup2d')}",
-            "Accept-Encoding": "identity",  # what is small here must not grow large there
-        }
-        if self._options.api_key is not None:
-            headers["X-API-Key"] = self._options.api_key
-        self._session = aiohttp.ClientSession(
-            # Callers bound how many calls are made at once: waiting here would look like a slow server.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
-            trust_env=False,
-            auto_decompress=False,
-        )
+        await self._pool.open()
 
     async def close(self) -> None:
         """Close all connections; requests under way fail."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._pool.close()
 
     async def ask(self, endpoint: Endpoint, request: Request, read: Callable[[bytes], T]) -> T:
         """
@@ -127,22 +116,14 @@ class Transport:
             Dedup2DError: the server refused, or the drawing cannot be read from where it is stored.
         """
         try:
-            if not endpoint.again or self._options.retry_attempts == 1:
+            if not endpoint.again:
                 return await self._once(endpoint, request, read)
             return await self._repeatedly(endpoint, request, read)
         except FailureError as failure:
             raise failure.error from failure.__cause__
 
     async def _repeatedly(self, endpoint: Endpoint, request: Request, read: Callable[[bytes], T]) -> T:
-        options = self._options
-        async for attempt in stamina.retry_context(
-            on=_Patience(options.retry_max_delay_seconds),
-            attempts=options.retry_attempts,
-            timeout=None,
-            wait_initial=options.retry_base_delay_seconds,
-            wait_jitter=options.retry_base_delay_seconds,
-            wait_max=options.retry_max_delay_seconds,
-        ):
+        async for attempt in self._attempts.made(_Patience(self._attempts)):
             with attempt:
                 if attempt.num > 1:
                     self._observer.vision_retried(endpoint.name)
@@ -185,42 +166,32 @@ class Transport:
 
     async def _exchange(self, endpoint: Endpoint, request: Request) -> bytes:
         """Send the request and return the answer's body."""
-        body = request.body() if request.body else None
         seconds = endpoint.seconds or self._options.timeout_seconds
+        tenant = {} if request.tenant_id is None else {"X-Dedup-Tenant-Id": request.tenant_id}
         try:
-            return await self._send(endpoint, request, body, seconds)
-        except FailureError:
-            raise
-        except Exception as error:
-            if body is not None and body.failure is not None:
-                raise body.failure from None
-            if not isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
-                raise
-            raise _broken(error, seconds) from error
-        finally:
-            if body is not None:
-                body.give_up()
-
-    async def _send(
-        self, endpoint: Endpoint, request: Request, body: MultipartBody | None, seconds: float
-    ) -> bytes:
-        if self._session is None:
-            raise InternalError("HTTPVisionClient is used outside of its `async with`")
-        url = URL(self._options.url + request.path, encoded=True)
-        async with self._session.request(
-            endpoint.method,
-            url.with_query(request.query) if request.query else url,
-            data=body,
-            headers=_headers(request.tenant_id),
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_SECONDS)),
-        ) as response:
-            if response.status >= 300:
-                data = await _beginning(response)
-                raise refusal(
-                    Refusal(status=response.status, headers=response.headers, data=data, what=endpoint.what)
-                )
-            return await _whole(response, endpoint.most_bytes)
+            async with self._pool.asked(
+                endpoint.method,
+                request.path,
+                query=request.query,
+                headers=tenant,
+                body=request.body() if request.body else None,
+                seconds=seconds,
+            ) as response:
+                if response.status >= 300:
+                    raise refusal(
+                        Refusal(
+                            status=response.status,
+                            headers=response.headers,
+                            data=await beginning_of(response),
+                            what=endpoint.what,
+                        )
+                    )
+                try:
+                    return await whole_of(response, endpoint.most_bytes)
+                except ValueError as error:
+                    raise _unusable(str(error)) from None
+        except NoAnswerError as error:
+            raise _broken(error.cause, seconds) from error.cause
 
 
 class _Patience:
@@ -230,8 +201,8 @@ class _Patience:
     An answer that cannot be used is asked for once more only: it will be the same again.
     """
 
-    def __init__(self, longest_wait: float) -> None:
-        self._longest_wait = longest_wait
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
         self._bad_answers = 0
 
     def __call__(self, error: Exception) -> bool | float:
@@ -240,18 +211,7 @@ class _Patience:
         if isinstance(error.error, VisionBadResponseError):
             self._bad_answers += 1
             return self._bad_answers == 1
-        if error.wait is None:
-            return True
-        return error.wait if error.wait <= self._longest_wait else False
-
-
-def _headers(tenant_id: str | None) -> dict[str, str]:
-    headers = {} if tenant_id is None else {"X-Dedup-Tenant-Id": tenant_id}
-    if request_id := current_request_id():
-        headers["X-Request-Id"] = request_id
-    if trace := TRACE.get():
-        headers["traceparent"] = trace.child().traceparent
-    return headers
+        return self._attempts.asked_to_wait(error.wait)
 
 
 def _read(data: bytes, read: Callable[[bytes], T]) -> T:
@@ -261,33 +221,6 @@ def _read(data: bytes, read: Callable[[bytes], T]) -> T:
         raise FailureError(error, server_failed=True, again=True) from None
     except Dedup2DError as error:
         raise FailureError(error) from None
-
-
-async def _whole(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
-    encoding = response.headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("", "identity"):
-        raise _unusable("it is compressed, which was not asked for")
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) > most_bytes:
-            response.close()
-            raise _unusable(f"it is larger than {most_bytes:,} bytes")
-    return bytes(data)
-
-
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    """Return the beginning of a refusal's body, or what came of it."""
-    data = bytearray()
-    try:
-        async for chunk in response.content.iter_any():
-            data += chunk
-            if len(data) > _REFUSAL_BYTES:
-                response.close()
-                break
-    except aiohttp.ClientError:
-        pass
-    return bytes(data[:_REFUSAL_BYTES])
 
 
 def _broken(error: Exception, seconds: float) -> FailureError:
@@ -301,19 +234,7 @@ def _broken(error: Exception, seconds: float) -> FailureError:
         return _unusable("it is not HTTP")
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return _unreachable("it closed the connection without an answer")
-    return _unreachable(f"it cannot be reached: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    """Return the reason without the address, which is not for those who search."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its host name is not known"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "TLS failed"
-    inner: Exception = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(inner, OSError) and inner.errno is not None and inner.errno > 0:
-        return os.strerror(inner.errno).lower()  # its own words name the address
-    return "the connection broke"
+    return _unreachable(f"it cannot be reached: {reason_of(error)}")
 
 
 def _unreachable(reason: str) -> FailureError:

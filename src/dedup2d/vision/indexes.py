@@ -145,11 +145,17 @@ class Indexes:
         if index is None:
             yield None
             return
-        index.users += 1
-        try:
+        async with self._kept(index, tenant_id):
             yield index
             if create:
                 await index.tend()
+
+    @asynccontextmanager
+    async def _kept(self, index: Index, tenant_id: str) -> AsyncIterator[None]:
+        """Keep *index* open for the block."""
+        index.users += 1
+        try:
+            yield
         finally:
             index.users -= 1
             with anyio.CancelScope(shield=True):
@@ -175,7 +181,8 @@ class Indexes:
     async def _counts(self, tenant_id: str) -> Counts:
         index = self._open.get(tenant_id)
         if index is not None:
-            return await anyio.to_thread.run_sync(index.catalogue.counts)
+            async with self._kept(index, tenant_id):
+                return await anyio.to_thread.run_sync(index.catalogue.counts)
         return await anyio.to_thread.run_sync(self._count_closed, tenant_id)
 
     def _count_closed(self, tenant_id: str) -> Counts:
@@ -201,8 +208,8 @@ class Indexes:
 
     async def _get(self, tenant_id: str, *, create: bool) -> Index | None:
         path = self._path(tenant_id)
-        index = self._open.get(tenant_id)
         identity = await anyio.to_thread.run_sync(_identity, path)
+        index = self._open.get(tenant_id)  # not before: meanwhile it may be closed
         if index is not None and index.identity == identity:
             self._open.move_to_end(tenant_id)
             return index

@@ -8,12 +8,13 @@ from io import BytesIO
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from dedup2d.engine.overlay import ADDED, CHANGED, REMOVED
 from dedup2d.types import DiffRegion
 
 __all__ = ["as_data_url", "shrunk", "shrunk_difference"]
 
-# The engine's own colours, see `dedup2d.engine.overlay`: its thin boxes are lost in a thumbnail.
-_FRAMES = {"added": "#0072b2", "removed": "#d55e00", "changed": "#461e5a", "moved": "#461e5a"}
+# The engine's own thin boxes are lost in a thumbnail.
+_FRAMES = {"added": ADDED, "removed": REMOVED, "changed": CHANGED, "moved": CHANGED}
 _MOST_FRAMES = 40
 
 
