@@ -35,6 +35,7 @@ from tests.servers import free_port, redis_server
 __all__ = ["OTHER_KEY", "Stage", "main", "step"]
 
 OTHER_KEY = "other-tenant-key-0123456789"
+CALLBACK_SECRET = "callback-secret-0123456789"
 _VISION_KEY = "vision-key-0123456789"
 _INDEXED = ("HP37000-8.png", "HP37028-3.png")
 _LOOK_AT_PROCESSES = 5.0
@@ -61,6 +62,8 @@ class Stage:
     samples: Path
     vision: Leashed
     vision_url: str
+    receiver_port: int
+    """Free, and where callbacks may go."""
     mark: str
     workers: dict[int, Leashed] = field(factory=dict, init=False)
     """Running workers, by the ports of their metrics."""
@@ -128,7 +131,7 @@ def staged(directory: Path) -> Iterator[Stage]:
     with ExitStack() as stack:
         redis = stack.enter_context(redis_server(directory / "redis", appendonly=True))
         store = stack.enter_context(s3_server(directory))
-        vision_url = f"http://127.0.0.1:{free_port()}"
+        vision_url, receiver_port = f"http://127.0.0.1:{free_port()}", free_port()
         variables = {
             **storage_variables(directory, store),
             "STAGING": mark,
@@ -141,6 +144,11 @@ def staged(directory: Path) -> Iterator[Stage]:
             "DEDUPCAD_VISION_API_KEY": _VISION_KEY,
             "DEDUP2D_DATA_DIR": str(directory / "unused"),
             "DEDUP2D_LOG_FORMAT": "json",
+            "DEDUP2D_CALLBACK_HMAC_SECRET": CALLBACK_SECRET,
+            "DEDUP2D_CALLBACK_ALLOWLIST": "127.0.0.1",
+            "DEDUP2D_CALLBACK_PORTS": str(receiver_port),
+            "DEDUP2D_CALLBACK_ALLOW_HTTP": "1",
+            "DEDUP2D_CALLBACK_BLOCK_PRIVATE_NETWORKS": "0",
             # A takeover within seconds, not the default's minute.
             "DEDUP2D_ASYNC_LEASE_SECONDS": "3",
             "DEDUP2D_ASYNC_HEARTBEAT_SECONDS": "1",
@@ -148,7 +156,7 @@ def staged(directory: Path) -> Iterator[Stage]:
         }
         here = Deployment(directory, redis, None, store, variables, stack)
         vision = _start_vision(here, samples, vision_url)
-        stage = Stage(here, samples, vision, vision_url, mark)
+        stage = Stage(here, samples, vision, vision_url, receiver_port, mark)
         here.api()
         here.api()
         yield stage

@@ -36,6 +36,8 @@ __all__ = ["Finding", "examine"]
 _SECONDS = 20.0
 _LITTLE_ROOM_BYTES = 1024**3
 _CLOCK_SECONDS = 2.0
+_OF_CLIENTS = frozenset({"DEDUP2D_API_KEY"})
+"""What commands read that call a service, and that is no setting of one."""
 
 
 @frozen
@@ -87,7 +89,7 @@ def _settings(settings: Settings, variables: Mapping[str, str]) -> list[Finding]
 
 
 def _unknown(variables: Mapping[str, str]) -> list[str]:
-    known = Settings.names()
+    known = Settings.names() | _OF_CLIENTS
     unknown = [name for name in variables if name.startswith(("DEDUP2D_", "DEDUPCAD_")) and name not in known]
     return [f"{name} is not a setting and has no effect{_meant(name, known)}" for name in sorted(unknown)]
 
