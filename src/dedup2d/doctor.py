@@ -29,6 +29,7 @@ from dedup2d.directories import check_writable
 from dedup2d.errors import Dedup2DError
 from dedup2d.keys.build import build_key_ring, build_key_store
 from dedup2d.observe import Observer
+from dedup2d.protocols import HeardQueue
 from dedup2d.settings import Settings
 
 __all__ = ["Finding", "examine"]
@@ -200,9 +201,19 @@ async def _files(settings: Settings) -> list[Finding]:
 
 
 async def _queue(settings: Settings) -> list[Finding]:
-    async with build_queue(settings) as queue:
-        depth = await queue.depth()
-    return [Finding("queue", "ok", f"{depth} wake-ups wait")]
+    async with build_queue(settings) as queue, build_jobs(settings) as jobs:
+        depth, counts = await queue.depth(), await jobs.counts()
+        listeners = await queue.listeners() if isinstance(queue, HeardQueue) else {}
+    told = "".join(f", {number} workers listen to {name}" for name, number in listeners.items())
+    findings = [Finding("queue", "ok", f"{depth} wake-ups wait{told}")]
+    unheard = [name for name, number in listeners.items() if not number]
+    if unheard and counts.pending:
+        text = (
+            f"{counts.pending} jobs wait, and no worker listens to {', '.join(unheard)}: start dedup2d worker,"
+            " or see in its log why it ended"
+        )
+        findings.append(Finding("queue", "error", text))
+    return findings
 
 
 async def _vision(settings: Settings) -> list[Finding]:

@@ -198,8 +198,10 @@ async def forced(scene: Scene) -> str:
     reason = reply.fields.get("forced_async_reason")
     if (reply.status, reason) != (202, "mode_precise"):
         raise FailedError(
-            f"a search with mode=precise was answered with {reply.said} and the reason {reason}",
-            "set DEDUP2D_FORCED_ASYNC_ON_MODE_PRECISE=1, or skip this step if it is meant to be 0",
+            f"a search with mode=precise was answered with {reply.said}, not as a job (reason {reason})",
+            advice_for(reply.code)
+            if reply.code
+            else "set DEDUP2D_FORCED_ASYNC_ON_MODE_PRECISE=1, or skip this step if it is meant to be 0",
         )
     return "202, forced_async_reason mode_precise"
 
