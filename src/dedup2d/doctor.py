@@ -208,9 +208,10 @@ async def _queue(settings: Settings) -> list[Finding]:
     findings = [Finding("queue", "ok", f"{depth} wake-ups wait{told}")]
     unheard = [name for name, number in listeners.items() if not number]
     if unheard and counts.pending:
+        where = ", ".join(unheard)
         text = (
-            f"{counts.pending} jobs wait, and no worker listens to {', '.join(unheard)}: start dedup2d worker,"
-            " or see in its log why it ended"
+            f"{counts.pending} jobs wait, and no worker listens to {where}: start dedup2d worker, or see in"
+            " its log why it ended"
         )
         findings.append(Finding("queue", "error", text))
     return findings
