@@ -38,6 +38,11 @@ class Drill:
     metrics_port: int
     api: Api = field(init=False)
 
+    @property
+    def drawing(self) -> bytes:
+        """A drawing to search by, at another resolution than the one of the index."""
+        return plate("plate", scale=1.5)
+
     def submit(self, seed: str = "plate", **query: str) -> str:
         return self.api.submit(plate(seed, scale=1.5), name=f"{seed}.png", compute_diff="false", **query)
 
