@@ -32,7 +32,7 @@ from tests.s3_server import s3_server
 from tests.s3_support import half_uploads, objects
 from tests.servers import free_port, redis_server
 
-__all__ = ["OTHER_KEY", "Stage", "main", "step"]
+__all__ = ["CALLBACK_SECRET", "OTHER_KEY", "Stage", "main", "step"]
 
 OTHER_KEY = "other-tenant-key-0123456789"
 CALLBACK_SECRET = "callback-secret-0123456789"
@@ -62,9 +62,9 @@ class Stage:
     samples: Path
     vision: Leashed
     vision_url: str
-    receiver_port: int
-    """Free, and where callbacks may go."""
     mark: str
+    callback_port: int
+    """The one port of loopback that callbacks may go to."""
     workers: dict[int, Leashed] = field(factory=dict, init=False)
     """Running workers, by the ports of their metrics."""
     stopped: dict[str, int] = field(factory=dict, init=False)
@@ -131,7 +131,8 @@ def staged(directory: Path) -> Iterator[Stage]:
     with ExitStack() as stack:
         redis = stack.enter_context(redis_server(directory / "redis", appendonly=True))
         store = stack.enter_context(s3_server(directory))
-        vision_url, receiver_port = f"http://127.0.0.1:{free_port()}", free_port()
+        vision_url = f"http://127.0.0.1:{free_port()}"
+        callback_port = free_port()
         variables = {
             **storage_variables(directory, store),
             "STAGING": mark,
@@ -144,19 +145,19 @@ def staged(directory: Path) -> Iterator[Stage]:
             "DEDUPCAD_VISION_API_KEY": _VISION_KEY,
             "DEDUP2D_DATA_DIR": str(directory / "unused"),
             "DEDUP2D_LOG_FORMAT": "json",
-            "DEDUP2D_CALLBACK_HMAC_SECRET": CALLBACK_SECRET,
-            "DEDUP2D_CALLBACK_ALLOWLIST": "127.0.0.1",
-            "DEDUP2D_CALLBACK_PORTS": str(receiver_port),
-            "DEDUP2D_CALLBACK_ALLOW_HTTP": "1",
-            "DEDUP2D_CALLBACK_BLOCK_PRIVATE_NETWORKS": "0",
             # A takeover within seconds, not the default's minute.
             "DEDUP2D_ASYNC_LEASE_SECONDS": "3",
             "DEDUP2D_ASYNC_HEARTBEAT_SECONDS": "1",
             "DEDUP2D_ASYNC_SWEEP_SECONDS": "1",
+            "DEDUP2D_CALLBACK_ALLOWLIST": "127.0.0.1",
+            "DEDUP2D_CALLBACK_ALLOW_HTTP": "1",
+            "DEDUP2D_CALLBACK_BLOCK_PRIVATE_NETWORKS": "0",
+            "DEDUP2D_CALLBACK_PORTS": str(callback_port),
+            "DEDUP2D_CALLBACK_HMAC_SECRET": CALLBACK_SECRET,
         }
         here = Deployment(directory, redis, None, store, variables, stack)
         vision = _start_vision(here, samples, vision_url)
-        stage = Stage(here, samples, vision, vision_url, receiver_port, mark)
+        stage = Stage(here, samples, vision, vision_url, mark, callback_port)
         here.api()
         here.api()
         yield stage

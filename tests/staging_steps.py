@@ -61,9 +61,12 @@ def doctor(stage: Stage) -> None:
     assert process.process is not None
     code = process.process.wait(60)
     findings = json.loads(process.log.read_text())["findings"]
-    wrong = [f"{each['part']}: {each['text']}" for each in findings if each["state"] != "ok"]
-    # The receiver is on loopback.
-    assert [text for text in wrong if "private networks" not in text] == [], "; ".join(wrong)
+    wrong = [
+        f"{each['part']}: {each['text']}"
+        for each in findings
+        if each["state"] != "ok" and not (each["part"] == "callbacks" and "private networks" in each["text"])
+    ]  # the receiver of callbacks is on loopback
+    assert not wrong, "; ".join(wrong)
     assert code == 0
     assert {"redis", "jobs", "files", "queue", "vision"} <= {each["part"] for each in findings}
 
@@ -141,7 +144,7 @@ def smoke(stage: Stage) -> None:
     ports = (int(stage.vision_url.rpartition(":")[2]), *stage.workers)
     for api in stage.here.apis:
         urls = (f"http://127.0.0.1:{port}/metrics" for port in (api.port, *ports))
-        command = ["smoke", "--json", "--url", api.url, "--receive", f"127.0.0.1:{stage.receiver_port}"]
+        command = ["smoke", "--json", "--url", api.url, "--receive", f"127.0.0.1:{stage.callback_port}"]
         command += ["--other-key", OTHER_KEY, *(word for url in urls for word in ("--metrics-url", url))]
         process = stage.here.started(command, "smoke", {"DEDUP2D_API_KEY": KEY})
         assert process.process is not None
