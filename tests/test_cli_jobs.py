@@ -233,6 +233,17 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, .
     assert said in done.err
 
 
+def test_a_store_that_is_down(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, an operator takes a Redis that is down for one without jobs."""
+    monkeypatch.setenv("DEDUP2D_ASYNC_BACKEND", "redis")
+    monkeypatch.setenv("DEDUP2D_REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+    for arguments in (("list",), ("dead",), ("show", "f" * 32), ("cancel", "f" * 32)):
+        done = run(capsys, "jobs", *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert "DEDUP2D_REDIS_URL" in done.err
+        assert "refused" in done.err
+
+
 @contextmanager
 def receiving(port: int) -> Iterator[list[str]]:
     """Take callbacks; gives the ids of their jobs."""

@@ -18,6 +18,7 @@ from tests.cli_support import Done, command, environment, run, run_process
 from tests.deployment import API, until
 from tests.servers import free_port, redis_url
 from tests.serving import Served, serving
+from tests.test_cli_jobs import receiving
 
 KEY, OTHER_KEY = "test-key-0123456789", "other-key-0123456789"
 SECRET = "whsec_c2VjcmV0IG9mIGNhbGxiYWNrcyBpbiB0ZXN0cw=="
@@ -157,6 +158,29 @@ def test_a_receiver_that_is_down(whole: Served) -> None:
     assert "callback_status=pending" in steps(done)["callback"]["text"]
     assert "could not be reached" in steps(done)["callback"]["text"]
     assert "see whether the receiver runs" in steps(done)["callback"]["advice"]
+
+
+def test_another_receiver_than_ours(whole: Served) -> None:
+    """If this fails, a proxy that leads callbacks elsewhere is not found, or looks like a slow service."""
+    with receiving(PORT) as came:
+        url = f"http://127.0.0.1:{PORT}/hook"
+        done = smoke(whole, "--json", "--receive", f"127.0.0.1:{free_port()}", "--callback-url", url)
+
+    assert len(came) == 1
+    assert failed(done) == {"callback"}
+    assert "nothing came to this machine" in steps(done)["callback"]["text"]
+    assert "let --callback-url lead to --receive" in steps(done)["callback"]["advice"]
+
+
+def test_a_receiver_of_ones_own(whole: Served) -> None:
+    """If this fails, a receiver that runs already cannot be tried."""
+    with receiving(PORT) as came:
+        done = smoke(whole, "--json", "--callback-url", f"http://127.0.0.1:{PORT}/hook")
+    found = steps(done)
+
+    assert len(came) == 1
+    assert (done.code, found["callback"]["state"]) == (0, "passed")
+    assert found["callback-signature"]["advice"] == "give --receive HOST:PORT"
 
 
 def test_every_host_may_be_called(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ __all__ = ["accepted", "refused", "signed"]
 _NOWHERE = "dedup2d-smoke.invalid"
 """A host that exists nowhere (RFC 2606): a service that takes it sends nothing to anybody."""
 _PAUSE_SECONDS = 0.25
+_GRACE_SECONDS = 2.0
 
 
 async def refused(scene: Scene) -> str:
@@ -43,8 +44,12 @@ async def accepted(scene: Scene) -> str:
     if job.callback_status is not CallbackStatus.SUCCESS:
         raise FailedError(f"{seen}: {job.callback_last_error}", _advice(job))
     if scene.receiver is not None:
-        with anyio.fail_after(1):  # it came before the service knew that it did
+        with anyio.move_on_after(_GRACE_SECONDS):  # it came before the service knew that it did
             scene.callback = await scene.receiver.of(job_id)
+        if scene.callback is None:
+            raise FailedError(
+                f"{seen}, but nothing came to this machine", "let --callback-url lead to --receive"
+            )
     scene.tenant_id = job.tenant_id
     return f"202, {seen}"
 
