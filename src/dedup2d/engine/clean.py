@@ -86,7 +86,8 @@ def _window(share: float, picture: npt.NDArray[np.float32]) -> tuple[int, int]:
 
 def _skewness(values: npt.NDArray[np.float32]) -> float:
     squares = values * values
-    return float((squares * values).mean()) / max(float(squares.mean()) ** 1.5, 1e-9)
+    spread = max(float(squares.mean()), 1e-6) ** 1.5
+    return float((squares * values).mean()) / float(spread)
 
 
 def _counts(grey: Picture) -> npt.NDArray[np.int64]:
