@@ -61,7 +61,11 @@ def doctor(stage: Stage) -> None:
     assert process.process is not None
     code = process.process.wait(60)
     findings = json.loads(process.log.read_text())["findings"]
-    wrong = [f"{each['part']}: {each['text']}" for each in findings if each["state"] != "ok"]
+    wrong = [
+        f"{each['part']}: {each['text']}"
+        for each in findings
+        if each["state"] != "ok" and not (each["part"] == "callbacks" and "private networks" in each["text"])
+    ]  # the receiver of callbacks is on loopback
     assert not wrong, "; ".join(wrong)
     assert code == 0
     assert {"redis", "jobs", "files", "queue", "vision"} <= {each["part"] for each in findings}
