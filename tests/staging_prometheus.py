@@ -87,7 +87,7 @@ def traffic(stage: Stage) -> Iterator[None]:
             yield
         finally:
             ending.set()
-    coming.result()
+            coming.result()
 
 
 def callback_url(stage: Stage) -> str:
@@ -148,7 +148,7 @@ def calm(stage: Stage) -> None:
 
 
 def expressions() -> list[str]:
-    """Return what panels and recording rules stand for; first what is about collections, as these are rare."""
+    """Return what panels ask for and rules record; first what is about collections, as these are rare."""
     found = [panel_query(target["expr"]) for panel in panels() for target in panel["targets"]]
     for name, each in recorded().items():
         for rule in each:
@@ -229,6 +229,7 @@ def denied(stage: Stage) -> None:
     assert store is not None
     assert store.gateway is not None
     allowed = store.gateway.environment
+    assert "MINIO_ROOT_PASSWORD" in allowed, "only the gateway of JuiceFS can be told another secret"
     store.gateway.environment = {**allowed, "MINIO_ROOT_PASSWORD": "another-secret-0123456789"}
     store.restart()
     try:
