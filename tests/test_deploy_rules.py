@@ -11,6 +11,7 @@ import yaml
 
 from tests.prometheus_files import PROMETHEUS, RULES, alerts, names_in, ran, recorded, rules, series
 
+RUNBOOK = PROMETHEUS.parent.parent / "docs" / "operations.md"
 UNIT_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 
 
@@ -67,6 +68,9 @@ def test_rules_name_what_exists(rule: dict[str, Any]) -> None:
 
 def test_alerts_send_their_reader_to_a_section_of_their_own() -> None:
     """If this fails, an alert says neither how bad it is nor what to do."""
+    sections = re.findall(r"^### (Dedup2D\w+)$", RUNBOOK.read_text(), re.MULTILINE)
+
+    assert set(sections) == alerts().keys()
     for name, each in alerts().items():
         for rule in each:
             assert rule["labels"]["severity"] in ("critical", "warning")

@@ -43,6 +43,7 @@ __all__ = [
     "ExpiringJobs",
     "FileStore",
     "HalfUploads",
+    "HeardQueue",
     "JobStore",
     "LocalFiles",
     "PresignedFiles",
@@ -419,6 +420,14 @@ class SharedQueue(Protocol):
 
         Called by a handler that has found *job_id* to run: others may wait behind it.
         """
+
+
+@runtime_checkable
+class HeardQueue(Protocol):
+    """What a Queue may offer besides: it knows who hears its wake-ups, on whichever machine."""
+
+    async def listeners(self) -> Mapping[str, int]:
+        """Count by name of each part of the queue who listens; one that was killed counts for 15 s more."""
 
 
 class VisionClient(Resource, Protocol):
