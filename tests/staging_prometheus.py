@@ -266,14 +266,19 @@ def blind(stage: Stage) -> None:
         submitted(stage)
 
     stage.vision.kill()
-    fire(
-        stage,
-        *(f"Dedup2D{name}" for name in ("TargetDown", "VisionErrors", "VisionCircuitOpen", "JobsFailing")),
-        *_BUDGETS,
-        meanwhile=ask,
-        seconds=75,
-    )
-    stage.vision.start()
+    try:
+        fire(
+            stage,
+            *(
+                f"Dedup2D{name}"
+                for name in ("TargetDown", "VisionErrors", "VisionCircuitOpen", "JobsFailing")
+            ),
+            *_BUDGETS,
+            meanwhile=ask,
+            seconds=75,
+        )
+    finally:
+        stage.vision.start()
     until(lambda: search_at_once(stage).status_code == 200, seconds=60, every=0.5)
     nothing_waits(stage)
 
