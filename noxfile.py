@@ -91,6 +91,6 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def staging(session: nox.Session) -> None:
-    """Start a whole deployment on loopback and walk its smoke tests; see docs/deployment.md."""
+    """Start a whole deployment on loopback, walk its smoke tests, see each alert fire; needs Prometheus."""
     session.install(*TEST_TOOLS, "-e", ".[all]")
     session.run("python", "-m", "tests.staging")

@@ -1,8 +1,8 @@
 """
 Stages a deployment on loopback and walks the smoke tests of docs/deployment.md: `nox -s staging`.
 
-Redis, S3, a vision server on an index of generated drawings, two services and three workers run as
-processes of their own, with nothing of the tests in them. One line is printed for each step; the exit
+Redis, S3, a vision server on an index of generated drawings, two services, three workers and a Prometheus run
+as processes of their own, with nothing of the tests in them. One line is printed for each step; the exit
 code is 0 if all went well, else 1.
 """
 
@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -28,6 +29,7 @@ from redis import Redis
 
 from tests.deployment import KEY, Deployment, storage_variables
 from tests.leashed import Leashed
+from tests.prometheus_server import Prometheus, started
 from tests.s3_server import s3_server
 from tests.s3_support import half_uploads, objects
 from tests.servers import free_port, redis_server
@@ -65,12 +67,21 @@ class Stage:
     mark: str
     callback_port: int
     """The one port of loopback that callbacks may go to."""
+    prometheus: Prometheus
     workers: dict[int, Leashed] = field(factory=dict, init=False)
     """Running workers, by the ports of their metrics."""
     stopped: dict[str, int] = field(factory=dict, init=False)
     """Exit codes of the processes that were asked to stop, by their logs."""
     job: dict[str, Any] = field(factory=dict, init=False)
     """The first job that completed."""
+
+    def targets(self) -> dict[str, list[str]]:
+        """Return what Prometheus is to scrape, by the names of its jobs."""
+        return {
+            "dedup2d-api": [f"127.0.0.1:{api.port}" for api in self.here.apis],
+            "dedup2d-worker": [f"127.0.0.1:{port}" for port in self.workers],
+            "dedup2d-vision": [self.vision_url.removeprefix("http://")],
+        }
 
     @property
     def redis(self) -> Redis:
@@ -149,6 +160,9 @@ def staged(directory: Path) -> Iterator[Stage]:
             "DEDUP2D_ASYNC_LEASE_SECONDS": "3",
             "DEDUP2D_ASYNC_HEARTBEAT_SECONDS": "1",
             "DEDUP2D_ASYNC_SWEEP_SECONDS": "1",
+            # Places that a step can fill, and a circuit that it can wait for.
+            "DEDUP2D_ASYNC_MAX_JOBS": "24",
+            "DEDUPCAD_VISION_CIRCUIT_OPEN_SECONDS": "15",
             "DEDUP2D_CALLBACK_ALLOWLIST": "127.0.0.1",
             "DEDUP2D_CALLBACK_ALLOW_HTTP": "1",
             "DEDUP2D_CALLBACK_BLOCK_PRIVATE_NETWORKS": "0",
@@ -157,7 +171,7 @@ def staged(directory: Path) -> Iterator[Stage]:
         }
         here = Deployment(directory, redis, None, store, variables, stack)
         vision = _start_vision(here, samples, vision_url)
-        stage = Stage(here, samples, vision, vision_url, mark, callback_port)
+        stage = Stage(here, samples, vision, vision_url, mark, callback_port, started(here))
         here.api()
         here.api()
         yield stage
@@ -181,6 +195,7 @@ def _quiet(variables: dict[str, str]) -> dict[str, Any]:
 def stop_all(stage: Stage) -> None:
     """Ask every process to stop, in the order of a shutdown."""
     running = [*(api.process for api in stage.here.apis), *stage.workers.values(), stage.vision]
+    running.append(stage.prometheus.process)
     for process in [each for each in running if each.running()]:
         stage.stop(process)
     wrong = {name: code for name, code in stage.stopped.items() if code}
@@ -217,6 +232,7 @@ def walk(stage: Stage) -> int:
     failed = 0
     for what, function in (*_STEPS, *_ENDING):
         begin, reason = time.monotonic(), ""
+        stage.prometheus.follow(stage.targets())
         try:
             function(stage)
         except Exception as error:  # noqa: BLE001 - the other steps say more about what is wrong
@@ -233,14 +249,15 @@ def say(well: bool, seconds: float, what: str) -> None:
 
 def main() -> int:
     """Stage, walk, stop; return the exit code."""
-    from tests import staging_steps  # noqa: F401, PLC0415 - it fills the list of steps
+    for steps in ("staging_steps", "staging_prometheus"):  # they fill the list of steps
+        import_module(f"tests.{steps}")
 
     begin = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="dedup2d-staging-") as directory,
         staged(Path(directory)) as stage,
     ):
-        say(True, time.monotonic() - begin, "Redis, S3, vision and two services have started")
+        say(True, time.monotonic() - begin, "Redis, S3, vision, two services and Prometheus have started")
         failed = walk(stage)
     print(f"{failed} failed, {time.monotonic() - begin:.0f} s")  # noqa: T201
     return 1 if failed else 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,20 +16,11 @@ from dedup2d_http import vision_routes
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.traffic import counted
 from tests.metrics_support import samples
+from tests.prometheus_files import exported, ran
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `([a-z0-9_]+)` \| ?(.*?) \| ?(.*?) \| ?(.*?) ?\|$", re.MULTILINE)
 SYSTEM = ("process_", "python_")
-
-
-def exported() -> dict[str, tuple[str, frozenset[str]]]:
-    """Return the type and labels of each metric of our own, by name."""
-    found = {}
-    for family in PrometheusMetrics()._make.registry._collector_to_names:
-        if hasattr(family, "_labelnames"):
-            name = family._name + ("_total" if family._type == "counter" else "")
-            found[name] = family._type, frozenset(family._labelnames)
-    return found
 
 
 def rows() -> dict[str, tuple[frozenset[str], str]]:
@@ -101,19 +90,11 @@ def test_as_many_samples_as_the_page_says() -> None:
         assert found == pytest.approx(int(text.replace(",", "")), rel=0.1)
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool")
 def test_the_configuration_of_the_page(tmp_path: Path) -> None:
     """If this fails, Prometheus does not start with what the page shows."""
     (shown,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     (tmp_path / "prometheus.yml").write_text(shown)
-    checked = subprocess.run(
-        ["promtool", "check", "config", "prometheus.yml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    checked = ran("check", "config", "prometheus.yml", cwd=tmp_path)
 
     assert checked.returncode == 0, checked.stderr
     assert re.findall(r"job_name: (\S+)", shown) == ["dedup2d-api", "dedup2d-worker", "dedup2d-vision"]
