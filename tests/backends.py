@@ -8,6 +8,10 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import mkdtemp
 
+from dedup2d.configs import ConfigStore
+from dedup2d.configs.memory import MemoryConfigStore
+from dedup2d.configs.redis import RedisConfigStore
+from dedup2d.configs.sqlite import SQLiteConfigStore
 from dedup2d.files.local import LocalFileStore
 from dedup2d.files.memory import MemoryFileStore
 from dedup2d.files.s3 import S3FileStore, S3Options
@@ -44,6 +48,12 @@ KEY_STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[KeyStore]]] =
     "memory": lambda directory: MemoryKeyStore(),
     "sqlite": lambda directory: SQLiteKeyStore(fresh(directory) / "keys.db"),
     "redis": lambda directory: RedisKeyStore(redis_options()),
+}
+
+CONFIG_STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[ConfigStore]]] = {
+    "memory": lambda directory: MemoryConfigStore(),
+    "sqlite": lambda directory: SQLiteConfigStore(fresh(directory) / "configs.db"),
+    "redis": lambda directory: RedisConfigStore(redis_options()),
 }
 
 QUEUES: dict[str, Callable[[], AbstractAsyncContextManager[Queue]]] = {

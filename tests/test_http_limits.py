@@ -436,6 +436,24 @@ async def test_changes_of_the_index_are_written_down(stream: io.StringIO) -> Non
     assert "secret-name" not in stream.getvalue()
 
 
+async def test_changes_of_the_configuration_are_written_down(stream: io.StringIO) -> None:
+    """If this fails, nobody can say who changed how a tenant searches."""
+    configure_logging(level="error", form="json", stream=stream)
+    async with bench(keyed(), key=KEY) as api:
+        done = await api.client.put(f"{PREFIX}/config", json={"preset": "loose", "max_results": 7})
+        await api.client.get(f"{PREFIX}/config")
+        refused = await api.client.put(f"{PREFIX}/config", json={"max_results": 0})
+        gone = await api.client.delete(f"{PREFIX}/config")
+
+    assert refused.status_code == 400
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["config.set", "config.delete"]
+    for line, answer in zip(lines, (done, gone), strict=True):
+        assert (line["logger"], line["who"], line["tenant"]) == ("dedup2d.audit", "env-1", "first")
+        assert line["request_id"] == answer.headers["x-request-id"]
+    assert (lines[0]["preset"], lines[0]["parameters"]) == ("loose", {"max_results": 7})
+
+
 async def test_changes_that_failed_are_not_written_down(stream: io.StringIO) -> None:
     """If this fails, the audit log tells of what never happened."""
     configure_logging(level="critical", form="json", stream=stream)

@@ -30,7 +30,7 @@ from dedup2d.observe import Observer
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import Runner, RunnerOptions, stored_drawing
 from dedup2d.testing import FakeVision, ManualClock
-from dedup2d.types import Job, JobCounts, Lane, Swept
+from dedup2d.types import EffectiveParameter, Job, JobCounts, Lane, Source, Swept
 from dedup2d.uploads import clean_file_name
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -91,7 +91,11 @@ async def test_a_job_completes_with_its_result_and_its_file_is_deleted() -> None
         await until(lambda: no_files(dedup))
 
     assert (job.status, final.status) == (JobStatus.PENDING, JobStatus.COMPLETED)
-    assert final.result == SearchResult(file_hash=job.file_hash)
+    assert final.result is not None
+    assert evolve(final.result, effective_parameters={}) == SearchResult(file_hash=job.file_hash)
+    assert final.result.effective_parameters["mode"] == EffectiveParameter(
+        value="fast", source=Source.REQUEST
+    )
     assert bench.vision.calls[0].data == PNG
     assert final.expires_at == bench.clock() + 3600
 

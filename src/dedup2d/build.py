@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from anyio.from_thread import start_blocking_portal
 from attrs import evolve
 
+from dedup2d.configs import ConfigStore
 from dedup2d.directories import check_writable
 from dedup2d.errors import ConfigurationError, MissingExtraError
 from dedup2d.files.local import LocalFileStore
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "build_callbacks",
+    "build_configs",
     "build_embedded",
     "build_files",
     "build_jobs",
@@ -75,6 +77,7 @@ def build_service(
         options=service_options(settings, concurrency=concurrency, lanes=lanes),
         observer=observer,
         callbacks=build_callbacks(settings),
+        configs=build_configs(settings),
     )
 
 
@@ -123,6 +126,17 @@ def build_jobs(settings: Settings) -> JobStore:
     from dedup2d.jobs.sqlite import SQLiteJobStore
 
     return SQLiteJobStore(settings.data_dir / "jobs.db")
+
+
+def build_configs(settings: Settings) -> ConfigStore:
+    """Return the store of tenants' configurations, beside that of the jobs."""
+    if settings.async_backend == "redis":
+        from dedup2d.configs.redis import RedisConfigStore
+
+        return RedisConfigStore(redis_options(settings))
+    from dedup2d.configs.sqlite import SQLiteConfigStore
+
+    return SQLiteConfigStore(settings.data_dir / "configs.db")
 
 
 def build_files(settings: Settings, *, clear_away: bool = True) -> FileStore:

@@ -21,11 +21,12 @@ from dedup2d.errors import (
     StoreUnavailableError,
 )
 from dedup2d.observe import Observer
+from dedup2d.parameters import Effective
 from dedup2d.protocols import MAX_CALLBACKS, Clocked, FileStore, JobStore, PresignedFiles, Queue
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.tenants import TenantLimits, check_tenant_id
 from dedup2d.tracing import current_request_id, current_traceparent
-from dedup2d.types import Job, Lane, SearchParams, StoredFile, UploadOffer
+from dedup2d.types import Job, Lane, StoredFile, UploadOffer
 from dedup2d.uploads import Data, checked, clean_file_name
 
 __all__ = ["Intake", "ServiceOptions"]
@@ -103,7 +104,7 @@ class Intake:
         data: Data,
         *,
         file_name: str,
-        params: SearchParams,
+        params: Effective,
         idempotency_key: str | None,
         callback_url: str | None = None,
     ) -> Job:
@@ -149,7 +150,7 @@ class Intake:
         file_key: str,
         *,
         file_name: str,
-        params: SearchParams,
+        params: Effective,
         idempotency_key: str | None,
         callback_url: str | None = None,
     ) -> Job:
@@ -212,7 +213,7 @@ class Intake:
         formats: list[str],
         *,
         name: str,
-        params: SearchParams,
+        params: Effective,
         idempotency_key: str | None,
     ) -> Job:
         cad = self.options.cad_lane and not _CAD_FORMATS.isdisjoint(formats)
@@ -223,7 +224,8 @@ class Intake:
             file_name=name,
             file_hash=stored.sha256,
             file_size=stored.size,
-            params=params,
+            params=params.params,
+            parameter_sources=params.sources,
             created_at=self.clock(),
             idempotency_key=idempotency_key,
             lane=Lane.CAD if cad else Lane.MAIN,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from dedup2d.alarms import Alarms
 from dedup2d.callbacks.delivery import Deliverer
@@ -29,6 +29,7 @@ from dedup2d.errors import (
     VisionCircuitOpenError,
 )
 from dedup2d.observe import Observer
+from dedup2d.parameters import effective_parameters
 from dedup2d.protocols import FileStore, JobStore, LocalFiles, Queue, SharedQueue, VisionClient
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.tracing import working_for
@@ -269,7 +270,8 @@ class Runner:
             self.files, job.file_key, name=job.file_name, sha256=job.file_hash, size=job.file_size
         )
         with in_time(self.options.job_timeout_seconds), self.observer.timed_vision("search"):
-            return await self.vision.search(job.tenant_id, drawing, job.params, progress=stages.append)
+            found = await self.vision.search(job.tenant_id, drawing, job.params, progress=stages.append)
+        return evolve(found, effective_parameters=effective_parameters(job.params, job.parameter_sources))
 
     async def _beat_until_canceled(self, job: Job, token: str, stages: list[str]) -> None:
         """

@@ -10,14 +10,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import define, field
+from attrs import define, evolve, field
 
 from dedup2d.callbacks.attempts import Sender
 from dedup2d.callbacks.delivery import Deliverer
+from dedup2d.configs import ConfigStore, TenantConfig, make_config
+from dedup2d.configs.memory import MemoryConfigStore
 from dedup2d.errors import (
     IndexFullError,
     JobQueueFullError,
@@ -25,6 +27,7 @@ from dedup2d.errors import (
 from dedup2d.files.observed import observed
 from dedup2d.intake import Intake, ServiceOptions
 from dedup2d.observe import Observer
+from dedup2d.parameters import Effective, effective, effective_parameters, given_by
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
 from dedup2d.runner import Runner, in_time
 from dedup2d.tenants import check_tenant_id
@@ -56,6 +59,12 @@ log = logging.getLogger("dedup2d.service")
 
 _LONGEST_POLL_SECONDS = 0.5
 
+Params = SearchParams | Effective | None
+"""
+What a search is asked to do: parameters that stand as they are, those that `Dedup2D.effective` gave, or
+None for what the tenant has configured.
+"""
+
 
 def new_id() -> str:
     """Return a new random id of 128 bits, as 32 hexadecimal digits."""
@@ -75,6 +84,7 @@ class Dedup2D:
         options: limits.
         observer: hears what happens, for metrics.
         callbacks: sends the callbacks of jobs; None takes no jobs with one.
+        configs: keeps what tenants have set for all their searches.
         clock: gives Unix seconds.
         new_id: gives unguessable ids.
     """
@@ -86,6 +96,7 @@ class Dedup2D:
     options: ServiceOptions = field(factory=ServiceOptions)
     observer: Observer = field(factory=Observer)
     callbacks: Sender | None = None
+    configs: ConfigStore = field(factory=MemoryConfigStore)
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = new_id
     _runner: Runner = field(init=False)
@@ -159,7 +170,7 @@ class Dedup2D:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            for part in (self.jobs, self.files, self.vision, self.queue, self.callbacks):
+            for part in (self.jobs, self.files, self.configs, self.vision, self.queue, self.callbacks):
                 if part is not None:
                     await stack.enter_async_context(part)
             if self.options.run.concurrency:
@@ -195,7 +206,7 @@ class Dedup2D:
         data: Data,
         *,
         file_name: str,
-        params: SearchParams | None = None,
+        params: Params = None,
         idempotency_key: str | None = None,
         callback_url: str | None = None,
     ) -> Job:
@@ -217,7 +228,7 @@ class Dedup2D:
             tenant_id,
             data,
             file_name=file_name,
-            params=params or SearchParams(),
+            params=await self._effective(tenant_id, params),
             idempotency_key=idempotency_key,
             callback_url=callback_url,
         )
@@ -240,7 +251,7 @@ class Dedup2D:
         file_key: str,
         *,
         file_name: str,
-        params: SearchParams | None = None,
+        params: Params = None,
         idempotency_key: str | None = None,
         callback_url: str | None = None,
     ) -> Job:
@@ -257,7 +268,7 @@ class Dedup2D:
             tenant_id,
             file_key,
             file_name=file_name,
-            params=params or SearchParams(),
+            params=await self._effective(tenant_id, params),
             idempotency_key=idempotency_key,
             callback_url=callback_url,
         )
@@ -333,10 +344,52 @@ class Dedup2D:
         self._runner.hurry_callbacks()
         return job
 
+    # What tenants have set for all their searches
+
+    async def effective(
+        self, tenant_id: str, given: Mapping[str, Any] | None = None, *, preset: str | None = None
+    ) -> Effective:
+        """
+        Return the parameters of a search: *given*, else the *preset*'s, else the tenant's configuration's.
+
+        Raises:
+            InvalidParameterError: a value is not allowed, two do not go together, or there is no such preset.
+        """
+        config = await self.configs.get(check_tenant_id(tenant_id))
+        own = {} if config is None else config.search_params()
+        return effective(request=given or {}, preset=preset, tenant=own)
+
+    async def config(self, tenant_id: str) -> TenantConfig | None:
+        """Return what the tenant has configured, None if that is nothing."""
+        return await self.configs.get(check_tenant_id(tenant_id))
+
+    async def set_config(
+        self, tenant_id: str, parameters: Mapping[str, Any], *, preset: str | None = None, by: str = ""
+    ) -> TenantConfig:
+        """
+        Configure the tenant's searches, in place of what was configured before.
+
+        Args:
+            tenant_id: whose.
+            parameters: of `SearchParams` by name, as JSON gives them; they win over those of *preset*.
+            preset: name of a preset.
+            by: who does it, to be kept with it.
+
+        Raises:
+            InvalidParameterError: a name is not known, a value not allowed, or two do not go together.
+        """
+        config = make_config(tenant_id, parameters, preset=preset, updated_at=self.clock(), updated_by=by)
+        await self.configs.put(config)
+        return config
+
+    async def delete_config(self, tenant_id: str) -> bool:
+        """Forget what the tenant has configured; say whether that was anything."""
+        return await self.configs.delete(check_tenant_id(tenant_id))
+
     # Searches and the index
 
     async def search(
-        self, tenant_id: str, data: Data, *, file_name: str, params: SearchParams | None = None
+        self, tenant_id: str, data: Data, *, file_name: str, params: Params = None
     ) -> SearchResult:
         """
         Search now and return the answer.
@@ -347,9 +400,11 @@ class Dedup2D:
             JobTimeoutError: it took longer than a job may.
             VisionUnavailableError: the engine cannot answer now.
         """
+        chosen = await self._effective(tenant_id, params)
         async with self._direct_drawing(tenant_id, data, file_name) as drawing:
             with self.observer.timed_vision("search"):
-                return await self.vision.search(tenant_id, drawing, params or SearchParams())
+                found = await self.vision.search(tenant_id, drawing, chosen.params)
+        return evolve(found, effective_parameters=effective_parameters(chosen.params, chosen.sources))
 
     async def compare(
         self,
@@ -463,6 +518,11 @@ class Dedup2D:
             raise failure
 
     # Inside
+
+    async def _effective(self, tenant_id: str, params: Params) -> Effective:
+        if isinstance(params, Effective):
+            return params
+        return given_by(params) if params is not None else await self.effective(tenant_id)
 
     async def _refuse_if_full(self, tenant_id: str) -> None:
         most = self.options.drawings_of(tenant_id)

@@ -21,6 +21,7 @@ __all__ = [
     "DRAWING_PROBLEMS",
     "ETAG",
     "IF_NONE_MATCH",
+    "JSON_PROBLEMS",
     "UNCHANGED",
     "UPLOAD_PROBLEMS",
     "VISION_PROBLEMS",
@@ -48,6 +49,9 @@ UPLOAD_PROBLEMS = (
 
 DRAWING_PROBLEMS = ("IMAGE_TOO_LARGE", "UNREADABLE_DRAWING")
 """What may be found when the drawing is opened."""
+
+JSON_PROBLEMS = ("FILE_TOO_LARGE", "REQUEST_TIMEOUT", "TOO_MANY_UPLOADS", "UNSUPPORTED_MEDIA_TYPE")
+"""What may be wrong with a body of JSON, besides its values."""
 
 VISION_PROBLEMS = (
     "JOB_TIMEOUT",
@@ -119,6 +123,7 @@ class Operation:
         required: parameters of the query that must be given.
         headers: request headers that steer it.
         body: the parts of its multipart body, if it takes one.
+        json: the JSON Schema of its body as JSON, if it takes that.
         body_required: whether it cannot be called without that body.
         problems: codes of `PROBLEMS` besides those that every route may answer with.
 
@@ -132,6 +137,7 @@ class Operation:
     required: Sequence[str] = ()
     headers: Sequence[Header] = ()
     body: Sequence[Part] = ()
+    json: Mapping[str, Any] | None = None
     body_required: bool = True
     problems: Sequence[str] = ()
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from dedup2d.search_params import SearchParams
-from dedup2d_http.contract import Answer, Header, Operation, Part, operation_of
+from dedup2d_http.contract import Answer, Header, Operation, operation_of
 from dedup2d_http.openapi_schemas import schemas_of
 from dedup2d_http.params import Reader
 from dedup2d_http.problems import PROBLEMS
@@ -103,8 +103,8 @@ def _operation(
     }
     if promised.text:
         found["description"] = promised.text
-    if promised.body:
-        found["requestBody"] = _body(promised.body, required=promised.body_required)
+    if promised.body or promised.json is not None:
+        found["requestBody"] = {"required": promised.body_required, "content": _body(promised)}
     if keyed:
         scope = resource.scope_of(method)
         roles = [] if scope is None else [str(scope)]
@@ -120,7 +120,11 @@ def _identifier(path: str, method: str) -> str:
 
 def _tag(path: str) -> str:
     words = re.findall(r"\w+", path.removeprefix(PREFIX)) if path.startswith(PREFIX) else []
-    return words[0] if words and words[0] in ("search", "jobs", "index", "uploads") else "service"
+    return (
+        words[0]
+        if words and words[0] in ("search", "jobs", "index", "uploads", "config", "precision")
+        else "service"
+    )
 
 
 def _query(name: str, reader: Reader, required: bool) -> Json:
@@ -143,19 +147,20 @@ def _header(header: Header) -> Json:
     return {"name": header.name, "in": "header", "description": header.text, "schema": dict(header.schema)}
 
 
-def _body(parts: Iterable[Part], *, required: bool) -> Json:
-    found = list(parts)
-    schema = {
-        "type": "object",
-        "properties": {part.name: {**part.schema, "description": part.text} for part in found},
-        "required": [part.name for part in found if part.required],
-        "additionalProperties": False,
-    }
-    encoding = {part.name: {"contentType": part.media_type} for part in found if part.media_type}
-    return {
-        "required": required,
-        "content": {"multipart/form-data": {"schema": schema, "encoding": encoding}},
-    }
+def _body(promised: Operation) -> Json:
+    content: Json = {}
+    if promised.body:
+        schema = {
+            "type": "object",
+            "properties": {part.name: {**part.schema, "description": part.text} for part in promised.body},
+            "required": [part.name for part in promised.body if part.required],
+            "additionalProperties": False,
+        }
+        encoding = {part.name: {"contentType": part.media_type} for part in promised.body if part.media_type}
+        content["multipart/form-data"] = {"schema": schema, "encoding": encoding}
+    if promised.json is not None:
+        content["application/json"] = {"schema": dict(promised.json)}
+    return content
 
 
 def _responses(resource: Resource[Any], promised: Operation, references: Mapping[type, Json]) -> Json:

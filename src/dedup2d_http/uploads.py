@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from dedup2d.errors import FileTooLargeError, InvalidParameterError, shown
-from dedup2d_http.context import ClientGoneError
+from dedup2d_http.arriving import Arriving
 from dedup2d_http.pace import Pace
 from dedup2d_http.problems import HttpError
 
@@ -72,11 +72,9 @@ class Upload(AsyncIterator[bytes]):
 
     def __init__(self, receive: Receive, form: _Form, limits: UploadLimits) -> None:
         self.done = anyio.Event()
-        self._receive = receive
         self._form = form
         self._limits = limits
-        self._size = 0
-        self._waited = 0.0
+        self._arriving = Arriving(receive, limits.pace)
 
     @property
     def file_name(self) -> str:
@@ -125,26 +123,13 @@ class Upload(AsyncIterator[bytes]):
             raise HttpError("INVALID_MULTIPART", f"the body has no part named {part}: send both drawings")
 
     async def _feed(self) -> None:
-        body, more = await self._next()
-        self._size += len(body)
-        if self._size > self._limits.max_body_bytes:
+        body, more = await self._arriving.next()
+        if self._arriving.size > self._limits.max_body_bytes:
             raise FileTooLargeError("the body", self._limits.max_file_bytes)
         self._form.write(body)
         if not more:
             self._form.close()
             self.done.set()
-
-    async def _next(self) -> tuple[bytes, bool]:
-        pace, begin = self._limits.pace, anyio.current_time()
-        with anyio.move_on_after(pace.patience(waited=self._waited, size=self._size)):
-            message = await self._receive()
-            self._waited += anyio.current_time() - begin
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            return message.get("body", b""), message.get("more_body", False)
-        waited = self._waited + anyio.current_time() - begin
-        complaint = pace.complaint(waited=waited, size=self._size)
-        raise HttpError("REQUEST_TIMEOUT", f"the body {complaint}: send it again, over a faster connection")
 
 
 async def upload(

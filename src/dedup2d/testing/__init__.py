@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dedup2d.testing.callbacks import check_callback_signer
 from dedup2d.testing.clock import ManualClock
+from dedup2d.testing.configs import CONFIG_STORE_CHECKS, ConfigStoreMaker, check_config_store
 from dedup2d.testing.expecting import ContractError
 from dedup2d.testing.fake_vision import FakeVision, VisionCall
 from dedup2d.testing.files import FILE_STORE_CHECKS, FileStoreMaker, check_file_store
@@ -18,11 +19,13 @@ from dedup2d.testing.queues import QUEUE_CHECKS, QueueMaker, check_queue
 from dedup2d.testing.vision import VISION_CLIENT_CHECKS, VisionClientMaker, check_vision_client
 
 __all__ = [
+    "CONFIG_STORE_CHECKS",
     "FILE_STORE_CHECKS",
     "JOB_STORE_CHECKS",
     "KEY_STORE_CHECKS",
     "QUEUE_CHECKS",
     "VISION_CLIENT_CHECKS",
+    "ConfigStoreMaker",
     "ContractError",
     "FakeVision",
     "FileStoreMaker",
@@ -32,6 +35,7 @@ __all__ = [
     "VisionCall",
     "VisionClientMaker",
     "check_callback_signer",
+    "check_config_store",
     "check_file_store",
     "check_job_store",
     "check_key_store",

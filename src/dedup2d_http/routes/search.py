@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dedup2d.keys import Scope
-from dedup2d.types import Job, Mode, SearchParams, SearchResult
+from dedup2d.parameters import Effective
+from dedup2d.types import Job, Mode, SearchResult
 from dedup2d_http.context import ClientGoneError
 from dedup2d_http.contract import (
     DRAWING,
@@ -37,7 +38,7 @@ class _Search:
 
     api: Api
     request: Request
-    params: SearchParams
+    chosen: Effective
     idempotency_key: str | None
     callback_url: str | None
     body: Upload
@@ -55,7 +56,7 @@ class _Search:
                 tenant_of(self.request),
                 data,
                 file_name=self.body.file_name,
-                params=self.params,
+                params=self.chosen,
             ),
             gone,
         )
@@ -69,7 +70,7 @@ class _Search:
             tenant_of(self.request),
             data,
             file_name=self.body.file_name,
-            params=self.params,
+            params=self.chosen,
             idempotency_key=self.idempotency_key,
             callback_url=self.callback_url,
         )
@@ -100,7 +101,7 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
         tenant_of(request),
         file_key,
         file_name=query.file_name or "drawing",
-        params=query.params,
+        params=await _chosen(api, request, query),
         idempotency_key=idempotency_key(request.headers),
         callback_url=query.callback_url,
     )
@@ -154,18 +155,23 @@ async def search(api: Api, request: Request) -> Response:
         return await _search_by_key(api, request, query, query.file_key)
     asked = query.run_async or preferences(request.headers).respond_async
     key = idempotency_key(request.headers)
+    chosen = await _chosen(api, request, query)
     body = await upload(request, api.limits_of(request))
-    this = _Search(api, request, query.params, key, query.callback_url, body)
+    this = _Search(api, request, chosen, key, query.callback_url, body)
     if asked:
         return await this.as_job(body)
     if query.callback_url is not None:
         return await this.as_job(body, "callback_url")
-    if query.params.mode is Mode.PRECISE and api.settings.forced_async_on_mode_precise:
+    if chosen.params.mode is Mode.PRECISE and api.settings.forced_async_on_mode_precise:
         return await this.as_job(body, "mode_precise")
     most = api.settings.forced_async_file_size_bytes
     if _may_exceed(request, most):
         return await this.as_job_if_large(most)
     return await this.now(body)
+
+
+async def _chosen(api: Api, request: Request, query: SearchQuery) -> Effective:
+    return await api.service.effective(tenant_of(request), query.given, preset=query.preset)
 
 
 def _may_exceed(request: Request, size: int) -> bool:
