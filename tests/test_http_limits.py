@@ -57,6 +57,9 @@ NEEDED = {
     "DELETE /index/drawings/{drawing_id}": Scope.INDEX,
     "GET /index/drawings/{drawing_id}/image": Scope.SEARCH,
     "POST /index/rebuild": Scope.INDEX,
+    "GET /config": Scope.SEARCH,
+    "PUT /config": Scope.ADMIN,
+    "DELETE /config": Scope.ADMIN,
     "GET /presets": None,
     "GET /health": None,
 }
