@@ -24,7 +24,7 @@ from ezdxf.lldxf.const import DXFError
 from ezdxf.protocols import virtual_entities
 
 from dedup2d.children import Children
-from dedup2d.errors import UnreadableDrawingError
+from dedup2d.errors import Dedup2DError, UnreadableDrawingError
 from dedup2d.geometry.from_entities import CONVERTERS, Json, number, text_of
 from dedup2d.geometry.from_header import describe
 from dedup2d.geometry.model import ENTITY_TYPES
@@ -87,7 +87,13 @@ def extract(path: str, name: str, limits: ReadLimits | None = None) -> Extracted
     document, notes = read_document(Path(path), name, limits)
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # ezdxf warns about files; we say it in our own words
-        return _Extraction(document, name, notes).run(limits)
+        try:
+            return _Extraction(document, name, notes).run(limits)
+        except (Dedup2DError, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"its entities are damaged ({type(error).__name__})"
+            raise UnreadableDrawingError(name, reason) from error
 
 
 @define(eq=False)
@@ -167,7 +173,7 @@ class _Extraction:
     def _written(self, entities: Iterable[DXFGraphic]) -> Iterator[str]:
         for entity in entities:
             kind = entity.dxftype()
-            if kind in _UNSEEN or entity.dxf.get("invisible", 0):
+            if kind in _UNSEEN or _is_invisible(entity):
                 continue
             if kind in _APART:
                 yield from self._apart(entity)
@@ -276,6 +282,10 @@ class _Extraction:
             kinds = ", ".join(f"{count:,} {kind[:40]}" for kind, count in counted.most_common(_SHOWN_TYPES))
             more = " and others" if len(counted) > _SHOWN_TYPES else ""
             self.warnings.append(f"not in the geometry, as {why}: {kinds}{more}")
+
+
+def _is_invisible(entity: DXFGraphic) -> bool:
+    return entity.dxf.is_supported("invisible") and bool(entity.dxf.get("invisible", 0))
 
 
 def _base_point(block: BlockLayout) -> list[float]:
