@@ -26,6 +26,7 @@ __all__ = [
     "IndexFullError",
     "IndexVersionError",
     "InternalError",
+    "InvalidGeometryError",
     "InvalidParameterError",
     "JobNotFoundError",
     "JobQueueFullError",
@@ -212,6 +213,16 @@ class ImageTooLargeError(UnreadableDrawingError):
     """The picture would have more pixels, or expand to more bytes, than allowed."""
 
     code = "IMAGE_TOO_LARGE"
+
+
+class InvalidGeometryError(Dedup2DError, ValueError):
+    """The geometry of a drawing is not JSON, not of the v2 format, or exceeds a limit; `path` says where."""
+
+    code = "INVALID_GEOM_JSON"
+
+    def __init__(self, path: str, problem: str, step: str = "send v2 geometry JSON") -> None:
+        self.path = path
+        super().__init__(f"geom_json cannot be used: {shown(path)} {shown(problem, 200)}: {step}")
 
 
 class DrawingNotFoundError(Dedup2DError, LookupError):

@@ -59,6 +59,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "HOST_NOT_ALLOWED": Problem(421, "This service does not answer to that host name"),
     "IDEMPOTENCY_CONFLICT": Problem(422, "The idempotency key belongs to another request"),
     "IMAGE_TOO_LARGE": Problem(422, "The picture is too large to be opened"),
+    "INVALID_GEOM_JSON": Problem(422, "The geometry of the drawing cannot be used"),
     "UNREADABLE_DRAWING": Problem(422, "The drawing cannot be read"),
     "CALLBACK_QUEUE_FULL": Problem(429, "Too many callbacks of the tenant wait"),
     "JOB_QUEUE_FULL": Problem(429, "The job queue is full"),
