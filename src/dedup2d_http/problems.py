@@ -41,6 +41,7 @@ class Problem(NamedTuple):
 PROBLEMS: Mapping[str, Problem] = {
     "CALLBACK_URL_INVALID": Problem(400, "The callback URL is not allowed"),
     "EMPTY_FILE": Problem(400, "The file is empty"),
+    "INVALID_GEOM_JSON": Problem(400, "The geometry of the drawing cannot be used"),
     "INVALID_MULTIPART": Problem(400, "The body is not multipart/form-data as RFC 7578 has it"),
     "INVALID_PARAMETER": Problem(400, "A parameter has a value that is not allowed"),
     "UNAUTHORIZED": Problem(401, "A valid API key is needed"),
@@ -59,7 +60,6 @@ PROBLEMS: Mapping[str, Problem] = {
     "HOST_NOT_ALLOWED": Problem(421, "This service does not answer to that host name"),
     "IDEMPOTENCY_CONFLICT": Problem(422, "The idempotency key belongs to another request"),
     "IMAGE_TOO_LARGE": Problem(422, "The picture is too large to be opened"),
-    "INVALID_GEOM_JSON": Problem(422, "The geometry of the drawing cannot be used"),
     "UNREADABLE_DRAWING": Problem(422, "The drawing cannot be read"),
     "CALLBACK_QUEUE_FULL": Problem(429, "Too many callbacks of the tenant wait"),
     "JOB_QUEUE_FULL": Problem(429, "The job queue is full"),

@@ -1,15 +1,5 @@
 """
-Geometry: a drawing's entities as plug-ins send them ("v2 geometry JSON"), read, hashed and scored.
+Geometry: a drawing's entities as plug-ins send them ("v2 geometry JSON"), read, hashed, stored and scored.
 
-Needs the extra `engine`. Only `read_geometry` takes data from outside; the scorer takes what it gives.
+Reading and scoring need the extra `engine`; what scores are (`result`) and the store (`storing`) do not.
 """
-
-from __future__ import annotations
-
-from dedup2d.errors import MissingExtraError
-
-try:
-    import msgspec  # noqa: F401 - so that a missing extra is told as such, whatever is imported first
-    import numpy  # noqa: F401, ICN001 - as above
-except ImportError as error:
-    raise MissingExtraError("engine", "reading geometry") from error

@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from dedup2d.errors import InvalidGeometryError
+from dedup2d.errors import InvalidGeometryError, MissingExtraError
 from dedup2d.geometry.model import Geometry
+
+try:
+    import msgspec
+except ImportError:
+    raise MissingExtraError("engine", "geometry of drawings") from None
 
 __all__ = ["canonical_json", "geom_hash", "to_data"]
 

@@ -15,22 +15,26 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from attrs import define, field, frozen
-from ezdxf.document import Drawing
-from ezdxf.entities.dxfgfx import DXFGraphic
-from ezdxf.layouts.blocklayout import BlockLayout
-from ezdxf.lldxf.const import DXFError
-from ezdxf.protocols import virtual_entities
 
 from dedup2d.children import Children
-from dedup2d.errors import Dedup2DError, UnreadableDrawingError
+from dedup2d.errors import Dedup2DError, MissingExtraError, UnreadableDrawingError
 from dedup2d.geometry.from_entities import CONVERTERS, Json, number, text_of
 from dedup2d.geometry.from_header import describe
 from dedup2d.geometry.model import ENTITY_TYPES
 from dedup2d.readers import ReadLimits, read_document
 from dedup2d.readers.dxf_weight import block_weights, weigh
 from dedup2d.readers.tape import too_many_entities
+
+try:
+    import msgspec
+    from ezdxf.document import Drawing
+    from ezdxf.entities.dxfgfx import DXFGraphic
+    from ezdxf.layouts.blocklayout import BlockLayout
+    from ezdxf.lldxf.const import DXFError
+    from ezdxf.protocols import virtual_entities
+except ImportError:
+    raise MissingExtraError("engine", "extracting geometry") from None
 
 __all__ = ["Extracted", "extract", "extract_geometry"]
 

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from attrs import Factory, field, frozen
-from msgspec import Meta
+
+from dedup2d.errors import MissingExtraError
+
+try:
+    from msgspec import Meta
+except ImportError:
+    raise MissingExtraError("engine", "geometry of drawings") from None
 
 __all__ = [
     "ENTITY_TYPES",

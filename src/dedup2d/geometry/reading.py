@@ -9,13 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-import msgspec
-import numpy as np
 from attrs import field, frozen, validators
 
-from dedup2d.errors import InvalidGeometryError, shown
+from dedup2d.errors import InvalidGeometryError, MissingExtraError, shown
 from dedup2d.geometry.aliases import TYPE_ALIASES, TYPE_FIELDS, renamed, without_objects
 from dedup2d.geometry.model import ENTITY_TYPES, Block, Dimension, Entity, Geometry, Hatch, Layer, Point, Text
+
+try:
+    import msgspec
+    import numpy as np
+except ImportError:
+    raise MissingExtraError("engine", "reading geometry") from None
 
 __all__ = ["GeometryLimits", "read_geometry"]
 
