@@ -189,7 +189,7 @@ def test_parameters_of_a_caller_stand_as_they_are() -> None:
         ({"duplicate_threshold": 1.5}, ("duplicate_threshold=1.5", "0 to 1")),
         ({"similar_threshold": 0.9, "duplicate_threshold": 0.8}, ("similar_threshold=0.9",)),
         ({"precision_visual_weight": 0, "precision_geom_weight": 0}, ("precision_geom_weight",)),
-        ({"precision_diff_max_paths": 10_001}, ("precision_diff_max_paths=10001",)),
+        ({"precision_diff_max_paths": 2001}, ("precision_diff_max_paths=2001",)),
         ({"ignore": "frame"}, ("ignore", "a list of texts")),
         ({"ignore": ["notes"]}, ("ignore=notes",)),
         ({"ignore": ["frame"] * 21}, ("ignore", "at most 20")),

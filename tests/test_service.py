@@ -25,8 +25,10 @@ from dedup2d.errors import (
     VisionUnavailableError,
 )
 from dedup2d.files.memory import MemoryFileStore
+from dedup2d.geometry.storing import FileGeometryStore
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.observe import Observer
+from dedup2d.precision.overlay import Precision
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import Runner, RunnerOptions, stored_drawing
 from dedup2d.testing import FakeVision, ManualClock
@@ -470,6 +472,7 @@ async def test_a_store_that_fails_for_a_while_does_not_end_the_runner() -> None:
         observer=Observer(),
         clock=bench.clock,
         new_id=lambda: "token",
+        precision=Precision(store=FileGeometryStore(files)),
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(runner.run)
@@ -623,15 +626,17 @@ async def test_a_result_is_given_up_when_its_lease_must_have_run_out(
 
 
 def _runner(bench: Bench, jobs: MemoryJobStore, sleep: Callable[[float], Awaitable[None]]) -> Runner:
+    files = MemoryFileStore(clock=bench.clock)
     return Runner(
         jobs=jobs,
-        files=MemoryFileStore(clock=bench.clock),
+        files=files,
         queue=MemoryQueue(),
         vision=bench.vision,
         options=bench.options,
         observer=Observer(),
         clock=bench.clock,
         new_id=lambda: "token",
+        precision=Precision(store=FileGeometryStore(files)),
         sleep=sleep,
     )
 

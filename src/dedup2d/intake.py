@@ -20,14 +20,16 @@ from dedup2d.errors import (
     JobQueueFullError,
     StoreUnavailableError,
 )
+from dedup2d.files.keys import query_geometry_key
 from dedup2d.observe import Observer
 from dedup2d.parameters import Effective
+from dedup2d.precision.overlay import Geometry, Precision
 from dedup2d.protocols import MAX_CALLBACKS, Clocked, FileStore, JobStore, PresignedFiles, Queue
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.tenants import TenantLimits, check_tenant_id
 from dedup2d.tracing import current_request_id, current_traceparent
 from dedup2d.types import Job, Lane, StoredFile, UploadOffer
-from dedup2d.uploads import Data, checked, clean_file_name
+from dedup2d.uploads import Data, as_chunks, checked, clean_file_name
 
 __all__ = ["Intake", "ServiceOptions"]
 
@@ -95,6 +97,7 @@ class Intake:
     observer: Observer
     clock: Callable[[], float]
     new_id: Callable[[], str]
+    precision: Precision
     callbacks: Sender | None = None
     _was_full: bool = field(default=False, init=False)
 
@@ -107,6 +110,7 @@ class Intake:
         params: Effective,
         idempotency_key: str | None,
         callback_url: str | None = None,
+        geometry: Geometry | None = None,
     ) -> Job:
         """Take in *data*; see `Dedup2D.submit`."""
         check_tenant_id(tenant_id)
@@ -120,16 +124,26 @@ class Intake:
         chunks = checked(data, name, max_bytes=most, told=formats.append)
         stored = await self.files.put(key, chunks)
         new = self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
+        new = evolve(new, callback_url=callback_url)
         try:
-            job = await self._admit(evolve(new, callback_url=callback_url))
+            new = await self._with_geometry(new, geometry)
+            job = await self._admit(new)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._discard(key, job_id)
             raise
         if job.job_id != job_id:
-            await self.files.delete(key)
+            await self._delete_files(key)
             return job
         return await self._announced(job)
+
+    async def _with_geometry(self, job: Job, geometry: Geometry | None) -> Job:
+        """Store the geometry that came with the job, once it was seen to be right."""
+        read = await self.precision.read(geometry)
+        if read is None:
+            return job
+        stored = await self.files.put(query_geometry_key(job.file_key), as_chunks(read.data))
+        return evolve(job, geometry_key=stored.key, geometry_hash=stored.sha256)
 
     async def offer_upload(self, tenant_id: str, *, size: int) -> UploadOffer:
         """Let a client put a file into the file store itself; see `Dedup2D.offer_upload`."""
@@ -269,4 +283,8 @@ class Intake:
     async def _discard(self, key: str, job_id: str) -> None:
         """Delete the file of a job that was not admitted; keep it if it was after all."""
         if await self._known(job_id, key.partition("/")[0]) is None:
-            await self.files.delete(key)
+            await self._delete_files(key)
+
+    async def _delete_files(self, key: str) -> None:
+        await self.files.delete(key)
+        await self.files.delete(query_geometry_key(key))

@@ -195,7 +195,7 @@ class SearchParams:
         precision_geom_weight: of what the geometry says, 0 to 1; not both are 0, and their sum counts as 1.
         precision_compute_diff: say of the best matches in what their geometry differs.
         precision_diff_top_n: of how many, 0 to 50.
-        precision_diff_max_paths: most differences told of each, 1 to 10,000.
+        precision_diff_max_paths: most differences told of each, 1 to 2,000.
         version_gate: what matches must share in profile `version`: drawing numbers (`meta`), names
             (`file_name`), whichever is known (`auto`), nothing (`off`).
 
@@ -220,7 +220,7 @@ class SearchParams:
     precision_geom_weight: float = field(default=0.7, validator=Between(0, 1))
     precision_compute_diff: bool = True
     precision_diff_top_n: int = field(default=5, validator=Whole(0, 50))
-    precision_diff_max_paths: int = field(default=200, validator=Whole(1, 10_000))
+    precision_diff_max_paths: int = field(default=200, validator=Whole(1, 2000))
     version_gate: VersionGate = field(default=VersionGate.OFF, converter=_gate)
 
     @property

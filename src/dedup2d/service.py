@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,11 +23,15 @@ from dedup2d.configs.memory import MemoryConfigStore
 from dedup2d.errors import (
     IndexFullError,
     JobQueueFullError,
+    VisionUnsupportedError,
 )
 from dedup2d.files.observed import observed
+from dedup2d.geometry.result import GeometryScore
+from dedup2d.geometry.storing import FileGeometryStore
 from dedup2d.intake import Intake, ServiceOptions
 from dedup2d.observe import Observer
 from dedup2d.parameters import Effective, effective, effective_parameters, given_by
+from dedup2d.precision.overlay import Geometry, Precision
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
 from dedup2d.runner import Runner, in_time
 from dedup2d.tenants import check_tenant_id
@@ -85,6 +89,7 @@ class Dedup2D:
         observer: hears what happens, for metrics.
         callbacks: sends the callbacks of jobs; None takes no jobs with one.
         configs: keeps what tenants have set for all their searches.
+        precision: compares geometries, and has the store of those of drawings; made on *files* if not given.
         clock: gives Unix seconds.
         new_id: gives unguessable ids.
     """
@@ -97,16 +102,19 @@ class Dedup2D:
     observer: Observer = field(factory=Observer)
     callbacks: Sender | None = None
     configs: ConfigStore = field(factory=MemoryConfigStore)
+    precision: Precision | None = None
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = new_id
     _runner: Runner = field(init=False)
     _intake: Intake = field(init=False)
     _watch: Watch = field(init=False)
+    _precision: Precision = field(init=False)
     _stack: AsyncExitStack = field(factory=AsyncExitStack, init=False)
     _direct: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         files = observed(self.files, self.observer)
+        self._precision = self.precision or Precision(store=FileGeometryStore(files), observer=self.observer)
         self.observer.slots(self.options.run.concurrency)
         self._runner = Runner(
             jobs=self.jobs,
@@ -117,6 +125,7 @@ class Dedup2D:
             observer=self.observer,
             clock=self.clock,
             new_id=self.new_id,
+            precision=self._precision,
             deliverer=self._deliverer(self.callbacks) if self.callbacks is not None else None,
         )
         self._watch = Watch(
@@ -130,6 +139,7 @@ class Dedup2D:
             observer=self.observer,
             clock=self.clock,
             new_id=self.new_id,
+            precision=self._precision,
             callbacks=self.callbacks,
         )
 
@@ -170,7 +180,7 @@ class Dedup2D:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            for part in (self.jobs, self.files, self.configs, self.vision, self.queue, self.callbacks):
+            for part in self._parts():
                 if part is not None:
                     await stack.enter_async_context(part)
             if self.options.run.concurrency:
@@ -179,6 +189,10 @@ class Dedup2D:
                 tasks.start_soon(self._runner.run)
             self._stack = stack.pop_all()
         return self
+
+    def _parts(self) -> tuple[AbstractAsyncContextManager[Any] | None, ...]:
+        own = (self.jobs, self.files, self.configs, self._precision.store, self._precision)
+        return (*own, self.vision, self.queue, self.callbacks)
 
     async def __aexit__(
         self,
@@ -209,6 +223,7 @@ class Dedup2D:
         params: Params = None,
         idempotency_key: str | None = None,
         callback_url: str | None = None,
+        geometry: Geometry | None = None,
     ) -> Job:
         """
         Take in a search as a job and return it, pending.
@@ -217,7 +232,10 @@ class Dedup2D:
         loses nothing that was answered. Once the job is final, whatever became of it, that is posted to
         *callback_url*.
 
+        *geometry* is the drawing's v2 geometry JSON, which is compared with that of the matches.
+
         Raises:
+            InvalidGeometryError: *geometry* is none.
             CallbackUrlError: *callback_url* may not be called, or no callbacks are sent here.
             CallbackQueueFullError: too many callbacks of the tenant wait for their receivers.
             EmptyFileError, FileTooLargeError, UnsupportedFormatError: the file.
@@ -231,6 +249,7 @@ class Dedup2D:
             params=await self._effective(tenant_id, params),
             idempotency_key=idempotency_key,
             callback_url=callback_url,
+            geometry=geometry,
         )
 
     async def offer_upload(self, tenant_id: str, *, size: int) -> UploadOffer:
@@ -389,12 +408,21 @@ class Dedup2D:
     # Searches and the index
 
     async def search(
-        self, tenant_id: str, data: Data, *, file_name: str, params: Params = None
+        self,
+        tenant_id: str,
+        data: Data,
+        *,
+        file_name: str,
+        params: Params = None,
+        geometry: Geometry | None = None,
     ) -> SearchResult:
         """
         Search now and return the answer.
 
+        *geometry* is the drawing's v2 geometry JSON, which is compared with that of the matches.
+
         Raises:
+            InvalidGeometryError: *geometry* is none.
             EmptyFileError, FileTooLargeError, UnsupportedFormatError, UnreadableDrawingError: the file.
             JobQueueFullError: as many searches run as jobs may wait and run.
             JobTimeoutError: it took longer than a job may.
@@ -402,8 +430,11 @@ class Dedup2D:
         """
         chosen = await self._effective(tenant_id, params)
         async with self._direct_drawing(tenant_id, data, file_name) as drawing:
+            read = await self._precision.read(geometry)
             with self.observer.timed_vision("search"):
                 found = await self.vision.search(tenant_id, drawing, chosen.params)
+            if read is not None:
+                found = await self._precision.overlay(tenant_id, drawing.name, found, chosen.params, read)
         return evolve(found, effective_parameters=effective_parameters(chosen.params, chosen.sources))
 
     async def compare(
@@ -435,21 +466,28 @@ class Dedup2D:
         file_name: str,
         metadata: Mapping[str, str] | None = None,
         source: str | None = None,
+        geometry: Geometry | None = None,
     ) -> AddResult:
         """
         Add every sheet of a file to the tenant's index, all or none.
 
         *source* says where the file lies; what came from there before is replaced.
 
+        *geometry* is the drawing's v2 geometry JSON, stored for later searches. Without it, that of a DXF
+        or DWG file is taken from it, if there is none yet.
+
         Raises:
+            InvalidGeometryError: *geometry* is none.
             IndexFullError: the index has no room for all of them.
         and those of `search`.
         """
         if source is None:
             await self._refuse_if_full(check_tenant_id(tenant_id))
         async with self._direct_drawing(tenant_id, data, file_name) as drawing:
+            read = await self._precision.read(geometry)
             with self.observer.timed_vision("add"):
-                return await self.vision.add(tenant_id, drawing, metadata=metadata, source=source)
+                added = await self.vision.add(tenant_id, drawing, metadata=metadata, source=source)
+            return await self._precision.stored(tenant_id, drawing, added, read)
 
     async def remove(self, tenant_id: str, drawing_id: str) -> None:
         """
@@ -458,8 +496,32 @@ class Dedup2D:
         Raises:
             DrawingNotFoundError: it is not there.
         """
+        check_tenant_id(tenant_id)
+        file_hash = await self._hash_of(tenant_id, drawing_id)
         with self.observer.timed_vision("remove"):
-            await self.vision.remove(check_tenant_id(tenant_id), drawing_id)
+            await self.vision.remove(tenant_id, drawing_id)
+        if file_hash is not None:
+            await self._precision.forget(tenant_id, file_hash, self.vision)
+
+    async def has_geometry(self, tenant_id: str, file_hash: str) -> bool:
+        """
+        Say whether the geometry of the file with this sha256 is stored for the tenant's searches.
+
+        Raises:
+            InvalidParameterError: *file_hash* is not 64 of `0-9 a-f`.
+        """
+        return await self._precision.store.exists(check_tenant_id(tenant_id), file_hash)
+
+    async def compare_geometry(
+        self, query: Geometry, other: Geometry, *, params: SearchParams | None = None
+    ) -> GeometryScore:
+        """
+        Compare two geometries by the profile and the limits of differences of *params*.
+
+        Raises:
+            InvalidGeometryError: one of them is none, or they take too long.
+        """
+        return await self._precision.compare(query, other, params or SearchParams())
 
     async def drawings(
         self, tenant_id: str, *, limit: int = 50, page_token: str | None = None
@@ -523,6 +585,13 @@ class Dedup2D:
         if isinstance(params, Effective):
             return params
         return given_by(params) if params is not None else await self.effective(tenant_id)
+
+    async def _hash_of(self, tenant_id: str, drawing_id: str) -> str | None:
+        """Return the hash of the drawing's file; None from a server that does not show single drawings."""
+        try:
+            return (await self.vision.drawing(tenant_id, drawing_id)).file_hash
+        except VisionUnsupportedError:
+            return None
 
     async def _refuse_if_full(self, tenant_id: str) -> None:
         most = self.options.drawings_of(tenant_id)

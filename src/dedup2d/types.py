@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import Factory, field, frozen, validators
 
+from dedup2d.geometry.result import GeometryDiff, Section
 from dedup2d.parameters import EffectiveParameter, Source
 from dedup2d.search_params import (
     IGNORED_PLACES,
@@ -254,6 +255,11 @@ class Match:
 
     `reason` is one sentence that says why it has this relation, `thresholds` what decided it, and
     `changed_area` (0..1) how much of the match's sheet changed, where that was measured.
+
+    Where geometry came with the query, `visual_similarity` is what the pictures alone say; `precision_score`
+    (0..1) what the geometry says, None where there was none to compare, and `precision_breakdown` the same by
+    section; `precision_diff` names the differences of the best matches, `precision_diff_similarity` is the share
+    of entries (0..1) without one.
     """
 
     drawing_id: str
@@ -274,6 +280,11 @@ class Match:
     reason: str = ""
     thresholds: Mapping[str, float] = field(factory=dict)
     changed_area: float | None = None
+    visual_similarity: float | None = None
+    precision_score: float | None = None
+    precision_breakdown: Mapping[str, Section] = field(factory=dict)
+    precision_diff: GeometryDiff | None = None
+    precision_diff_similarity: float | None = None
 
 
 @frozen(kw_only=True)

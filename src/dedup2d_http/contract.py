@@ -20,6 +20,7 @@ __all__ = [
     "DRAWING",
     "DRAWING_PROBLEMS",
     "ETAG",
+    "GEOM_JSON",
     "IF_NONE_MATCH",
     "JSON_PROBLEMS",
     "UNCHANGED",
@@ -105,6 +106,12 @@ class Part:
 
 
 DRAWING = Part("file", "the drawing", required=True, media_type="application/octet-stream")
+GEOM_JSON = Part(
+    "geom_json",
+    "the drawing's geometry: v2 geometry JSON of at most 10 MiB",
+    {"type": "object"},
+    media_type="application/json",
+)
 IF_NONE_MATCH = Header("If-None-Match", "the ETag of an earlier answer: 304 if nothing has changed since")
 ETAG = {"ETag": "changes whenever the answer does"}
 UNCHANGED = Answer(304, None, "nothing has changed since", headers={"ETag": "the same again"})

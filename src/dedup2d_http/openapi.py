@@ -25,7 +25,12 @@ _EVERYWHERE = ("CROSS_ORIGIN", "HOST_NOT_ALLOWED", "INTERNAL", "SHUTTING_DOWN")
 _WITH_KEY = ("FORBIDDEN", "INVALID_PARAMETER", "RATE_LIMITED", "STORE_UNAVAILABLE", "UNAUTHORIZED")
 _LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
 _RETRY_STATUSES = frozenset({429, 503})
-_PATHS: Mapping[str, str] = {"job_id": "of a job", "drawing_id": "of a drawing of the index"}
+_PATHS: Mapping[str, str] = {
+    "job_id": "of a job",
+    "drawing_id": "of a drawing of the index",
+    "file_hash": "sha256 of a file",
+}
+_PATH_SCHEMAS: Mapping[str, Json] = {"file_hash": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
 _TEXT = f"""\
 Have we drawn this before, and if so what changed?
 
@@ -80,7 +85,9 @@ def _shared(path: str) -> Json:
             "in": "path",
             "required": True,
             "description": _PATHS.get(name, ""),
-            "schema": {"type": "string", "minLength": 1, "format": name.replace("_", "-")},
+            "schema": _PATH_SCHEMAS.get(
+                name, {"type": "string", "minLength": 1, "format": name.replace("_", "-")}
+            ),
         }
         for name in _PARAMETER.findall(path)
     ]
@@ -122,7 +129,7 @@ def _tag(path: str) -> str:
     words = re.findall(r"\w+", path.removeprefix(PREFIX)) if path.startswith(PREFIX) else []
     return (
         words[0]
-        if words and words[0] in ("search", "jobs", "index", "uploads", "config", "precision")
+        if words and words[0] in ("search", "jobs", "index", "uploads", "config", "geom", "precision")
         else "service"
     )
 

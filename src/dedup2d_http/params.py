@@ -181,7 +181,7 @@ PRECISION_FIELDS: Mapping[str, Reader] = {
     "precision_geom_weight": number(0, 1).saying("weight of what the geometry says; not both are 0"),
     "precision_compute_diff": yes_no.saying("say of the best matches in what their geometry differs"),
     "precision_diff_top_n": whole(0, 50).saying("of how many matches"),
-    "precision_diff_max_paths": whole(1, 10_000).saying("most differences told of each"),
+    "precision_diff_max_paths": whole(1, 2000).saying("most differences told of each"),
     "version_gate": one_of(*VersionGate).saying(
         "what matches must share in the profile version: drawing numbers, file names without version,"
         " whichever is known, or nothing"

@@ -20,6 +20,7 @@ __all__ = [
     "CancelView",
     "ConfigDeletedView",
     "ConfigView",
+    "GeometryView",
     "HealthView",
     "JobPageView",
     "JobSummary",
@@ -44,6 +45,7 @@ _JOB_FIELDS = (
     "file_name",
     "file_hash",
     "file_size",
+    "geometry_hash",
     "params",
     "created_at",
     "started_at",
@@ -180,6 +182,14 @@ class ConfigDeletedView:
 
     tenant_id: str
     deleted: bool
+
+
+@frozen(kw_only=True)
+class GeometryView:
+    """Whether the geometry of a file is stored for the tenant's searches."""
+
+    file_hash: str
+    exists: bool
 
 
 @frozen(kw_only=True)

@@ -7,12 +7,23 @@ import re
 from dedup2d.errors import InvalidParameterError
 from dedup2d.tenants import check_tenant_id, is_tenant_id
 
-__all__ = ["GEOMETRY_PREFIX", "check_key", "geometry_key", "geometry_owner", "is_key"]
+__all__ = [
+    "GEOMETRY_PREFIX",
+    "check_key",
+    "geometry_key",
+    "geometry_owner",
+    "is_file_hash",
+    "is_key",
+    "query_geometry_key",
+    "upload_id",
+]
 
 GEOMETRY_PREFIX = "_geometry/"
 """What the keys of stored geometries begin with: no tenant is called so, and so no upload."""
 
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
+_JOB_ID = re.compile(r"[0-9a-f]{32}")
+_QUERY_GEOMETRY = ".geometry"
 _FILE_HASH = re.compile(r"[0-9a-f]{64}")
 _GEOMETRY_END = ".json.gz"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,7}}")
@@ -37,6 +48,23 @@ def check_key(key: str) -> None:
             "one to eight segments of A-Z a-z 0-9 . _ - joined by /, none starting with a dot"
             " or longer than 200 characters, at most 512 characters in all",
         )
+
+
+def is_file_hash(text: str) -> bool:
+    """Say whether *text* is the sha256 of a file: 64 of 0-9 a-f."""
+    return _FILE_HASH.fullmatch(text) is not None
+
+
+def query_geometry_key(file_key: str) -> str:
+    """Return the key of the geometry that came with the upload under *file_key*."""
+    return file_key + _QUERY_GEOMETRY
+
+
+def upload_id(key: str) -> tuple[str, str] | None:
+    """Return tenant and job of the key of an upload, or of the geometry beside one; None of another key."""
+    tenant_id, _, name = key.partition("/")
+    job_id = name.removesuffix(_QUERY_GEOMETRY)
+    return (tenant_id, job_id) if is_tenant_id(tenant_id) and _JOB_ID.fullmatch(job_id) else None
 
 
 def geometry_key(tenant_id: str, file_hash: str) -> str:

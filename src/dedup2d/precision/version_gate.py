@@ -1,8 +1,8 @@
 """
 The version gate: whether two drawings can be versions of one at all.
 
-Drawing numbers and names say more about that than lines do: siblings of a family look more alike than the first
-and the last version of one part.
+Drawing numbers and names say more about that than lines do: siblings of a family look more alike than the
+first and the last version of one part.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def same_number(a: str, b: str) -> bool:
 
 def stem_of(file_name: str) -> str:
     """
-    Return a file's name without what tells versions apart, for comparing: in lower case, with single separators.
+    Return a file's name without what tells versions apart, in lower case and with single separators.
 
     Taken off the end, again and again: extensions, `v2`, `rev B`, `R02`, `(3)`, dates with or without a time,
     and words such as `final` or `copy`. What would leave nothing is kept.

@@ -7,7 +7,6 @@ touches a drawing's bytes or pixels runs in child processes.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -52,6 +51,7 @@ from dedup2d.types import (
     SearchResult,
     Timing,
 )
+from dedup2d.uploads import on_disk
 from dedup2d.vision.answers import (
     BLANK,
     answer,
@@ -402,7 +402,7 @@ class EmbeddedVision:
             yield index
 
     async def _read(self, file: DrawingFile, *, first: int | None = None) -> tuple[SheetRecord, ...]:
-        async with _local(file) as path:
+        async with on_disk(file) as path:
             sheets = await self._children.call(
                 extract,
                 str(path),
@@ -416,20 +416,6 @@ class EmbeddedVision:
             # Children that start after an upgrade run the new program: mixed, nothing is found.
             raise InternalError("dedup2d was upgraded while it ran: restart it")
         return sheets
-
-
-@asynccontextmanager
-async def _local(file: DrawingFile) -> AsyncIterator[Path]:
-    """Give the file where it lies on this disk, or a copy that goes again."""
-    if file.path is not None:
-        yield file.path
-        return
-    with tempfile.TemporaryDirectory(prefix="dedup2d-") as directory:
-        path = Path(directory, "drawing")
-        async with await anyio.open_file(path, "wb") as copy:
-            async for chunk in file.open():
-                await copy.write(chunk)
-        yield path
 
 
 async def _count(index: Index) -> int:

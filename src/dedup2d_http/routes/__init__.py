@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup2d_http.routes import config, events, index, jobs, offers, operations, search
+from dedup2d_http.routes import config, events, geometry, index, jobs, offers, operations, search
 from dedup2d_http.routes.page import page_of
 from dedup2d_http.routes.reference import references_of
 
@@ -15,6 +15,7 @@ _SERVICE = (
     *events.RESOURCES,
     *index.RESOURCES,
     *config.RESOURCES,
+    *geometry.RESOURCES,
     *operations.RESOURCES,
 )
 _PAGE = page_of(_SERVICE)
