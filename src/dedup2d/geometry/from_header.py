@@ -57,8 +57,8 @@ def describe(document: Drawing, warnings: list[str]) -> dict[str, Any]:
     """
     Return `meta` of the geometry JSON.
 
-    Drawing number, revision and title are taken only from attributes and properties that are named so, and only
-    where the file gives one answer.
+    Drawing number, revision and title are taken only from attributes and properties that are named so, and
+    only where the file gives one answer.
     """
     meta: dict[str, Any] = {}
     unit = _unit(document)
