@@ -47,7 +47,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "図番",
         "図面番号",
     ),
-    "revision": ("REVISION", "REV", "REVNO", "INDEX", "AENDERUNGSINDEX", "版本", "版次"),
+    "revision": ("REVISION", "REV", "REVNO", "REVISIONNUMBER", "INDEX", "AENDERUNGSINDEX", "版本", "版次"),
     "title": ("TITLE", "DRAWINGTITLE", "TITLE1", "BENENNUNG", "TITEL", "DESIGNATION", "名称", "图名"),
 }
 """What title blocks call each, without separators and in upper case; the first that is found counts."""
