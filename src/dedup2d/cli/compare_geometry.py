@@ -17,12 +17,10 @@ from dedup2d.cli.session import run_async
 from dedup2d.cli.terminal import Column, Terminal
 from dedup2d.cli.text import counted, visible
 from dedup2d.codec import to_json
-from dedup2d.geometry.comparing import compare_json
-from dedup2d.geometry.result import DiffEntry, GeometryDiff, GeometryScore, Profile, Similarity
-from dedup2d.presets import PRESETS
-from dedup2d.search_params import check_thresholds
+from dedup2d.geometry.of_json import compare_json
+from dedup2d.geometry.result import DiffEntry, GeometryDiff, GeometryScore, Similarity
 from dedup2d.settings import Settings
-from dedup2d.types import Verdict
+from dedup2d.types import SearchParams, Verdict
 
 __all__ = ["compare_geometry"]
 
@@ -54,18 +52,14 @@ def compare_geometry(
     old: Path,
     new: Path,
     *,
-    profile: Profile,
-    duplicate_threshold: float | None,
-    similar_threshold: float | None,
+    profile: str,
+    thresholds: SearchParams,
     json: bool,
     terminal: Terminal,
 ) -> int:
-    """Compare the geometry of two files, print how alike they are and what differs, and return the exit code."""
-    preset = PRESETS[profile]
-    duplicate = preset.duplicate_threshold if duplicate_threshold is None else duplicate_threshold
-    similar = preset.similar_threshold if similar_threshold is None else similar_threshold
+    """Compare two files by geometry, print how alike they are and what differs, and return the exit code."""
     score, warnings = run_async(lambda: _scored(settings, old, new, profile))
-    result = _Result(score=score, verdict=_verdict(score.score, duplicate, similar), warnings=warnings)
+    result = _Result(score=score, verdict=_verdict(score.score, thresholds), warnings=warnings)
     if json:
         terminal.json(_as_json(old, new, profile, result))
     else:
@@ -74,7 +68,7 @@ def compare_geometry(
 
 
 async def _scored(
-    settings: Settings, old: Path, new: Path, profile: Profile
+    settings: Settings, old: Path, new: Path, profile: str
 ) -> tuple[GeometryScore, tuple[str, ...]]:
     limits = read_limits(settings)
     async with Children(processes=1, memory_bytes=limits.max_memory_bytes) as children:
@@ -83,7 +77,7 @@ async def _scored(
             compare_json,
             before.data,
             after.data,
-            str(profile),
+            profile,
             _MOST_PATHS,
             seconds=limits.max_seconds,
             name=f"{old.name} and {new.name}",
@@ -92,13 +86,13 @@ async def _scored(
     return score, (*told, *score.warnings)
 
 
-def _verdict(score: float | None, duplicate: float, similar: float) -> Verdict:
-    if score is None or score < similar:
+def _verdict(score: float | None, thresholds: SearchParams) -> Verdict:
+    if score is None or score < thresholds.similar_threshold:
         return Verdict.DIFFERENT
-    return Verdict.DUPLICATE if score >= duplicate else Verdict.SIMILAR
+    return Verdict.DUPLICATE if score >= thresholds.duplicate_threshold else Verdict.SIMILAR
 
 
-def _show(terminal: Terminal, profile: Profile, result: _Result) -> None:
+def _show(terminal: Terminal, profile: str, result: _Result) -> None:
     score = result.score
     for warning in result.warnings:
         terminal.note(f"dedup2d: warning: {visible(warning)}")
@@ -125,7 +119,7 @@ def _placed(transform: Similarity) -> str:
         "mirrored" if transform.mirrored else "",
         f"turned by {transform.rotation:.1f}°" if abs(transform.rotation) >= 0.05 else "",
         f"scaled by {own:.4g}" if abs(own - 1) >= 0.0005 else "",
-        f"brought to its unit (× {transform.unit_factor:.6g})" if transform.unit_factor != 1 else "",
+        f"brought to its unit ({transform.unit_factor:.6g})" if transform.unit_factor != 1 else "",
         "moved by {:.6g}, {:.6g}".format(*transform.shift) if _is_moved(transform) else "",
     ]
     return ", ".join(filter(None, parts))
@@ -183,13 +177,13 @@ def _spelled(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _as_json(old: Path, new: Path, profile: Profile, result: _Result) -> dict[str, Any]:
+def _as_json(old: Path, new: Path, profile: str, result: _Result) -> dict[str, Any]:
     document: dict[str, Any] = jsonlib.loads(to_json(result.score))
     document.pop("warnings", None)
     return {
         "old": str(old),
         "new": str(new),
-        "profile": str(profile),
+        "profile": profile,
         "similarity": document.pop("score", None),
         "verdict": str(result.verdict),
         **document,

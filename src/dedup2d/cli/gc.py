@@ -49,10 +49,10 @@ def gc(
     """
     Delete expired jobs, uploads without a live job, geometries without a drawing, and other leftovers.
 
-    Those are half uploads, and what killed vision servers left. Services and workers do so too while they run,
-    but for geometries: this is for a schedule of your own, or to see why a disk fills up. It may run beside
-    them. Run it with the environment of the service; files of others in the same directory or bucket are left
-    alone. Exits with 3 if something could not be deleted.
+    Those are half uploads, and what killed vision servers left. Services and workers do so too while they
+    run, but for geometries: this is for a schedule of your own, or to see why a disk fills up. It may run
+    beside them. Run it with the environment of the service; files of others in the same directory or bucket
+    are left alone. Exits with 3 if something could not be deleted.
     """
     terminal = Terminal(quiet=quiet)
     settings = load_settings(data_dir)

@@ -87,9 +87,6 @@ def _summary(document: dict[str, Any], found: Extracted) -> list[str]:
         )
         if name in meta
     ]
-    return [
-        f"{counted(found.entities, 'entity', 'entities')}: {kinds}",
-        f"{counted(statistics['layers'], 'layer')}, {counted(statistics['blocks'], 'block')},"
-        f" {len(found.data):,} bytes",
-        *named,
-    ]
+    size = f"{len(found.data):,} bytes"
+    counts = (counted(statistics["layers"], "layer"), counted(statistics["blocks"], "block"), size)
+    return [f"{counted(found.entities, 'entity', 'entities')}: {kinds}", ", ".join(counts), *named]

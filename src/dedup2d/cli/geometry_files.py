@@ -58,7 +58,9 @@ def _json_in(path: Path, name: str) -> bytes | None:
     except OSError as error:
         raise UnreadableDrawingError(name, error.strerror or "it cannot be opened") from None
     if len(data) > _MOST_BYTES:
-        raise UnreadableDrawingError(name, f"it is larger than the limit of {_MOST_BYTES:,} bytes of geometry JSON")
+        raise UnreadableDrawingError(
+            name, f"it is larger than the limit of {_MOST_BYTES:,} bytes of geometry JSON"
+        )
     return data
 
 

@@ -52,9 +52,7 @@ class Session:
             EmptyFileError, FileTooLargeError, UnsupportedFormatError, UnreadableDrawingError: it
                 is no drawing that can be read.
         """
-        return await file_in_place(
-            path, await file_name(path), max_bytes=self.settings.max_upload_bytes
-        )
+        return await file_in_place(path, await file_name(path), max_bytes=self.settings.max_upload_bytes)
 
     async def count(self) -> int:
         """
