@@ -400,8 +400,8 @@ class GeometryStore(Resource, Protocol):
     What is stored of one tenant is neither found, replaced nor deleted through another. The store does not
     look into the JSON: `dedup2d.geometry.reading.read_geometry` does, whenever it is used.
 
-    Every method raises InvalidParameterError where *tenant_id* is not the id of a tenant, or *file_hash* not a
-    sha256 as 64 of `0-9 a-f`.
+    Every method raises InvalidParameterError where *tenant_id* is not the id of a tenant, or *file_hash* not
+    a sha256 as 64 of `0-9 a-f`.
     """
 
     async def put(self, tenant_id: str, file_hash: str, data: bytes) -> None:

@@ -26,6 +26,7 @@ _JOB_ID = re.compile(r"[0-9a-f]{32}")
 _QUERY_GEOMETRY = ".geometry"
 _FILE_HASH = re.compile(r"[0-9a-f]{64}")
 _GEOMETRY_END = ".json.gz"
+_GEOMETRY_KEY = re.compile(rf"{GEOMETRY_PREFIX}([^/]+)/[0-9a-f]{{2}}/([0-9a-f]{{64}})\.json\.gz")
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,7}}")
 
 
@@ -77,12 +78,14 @@ def geometry_key(tenant_id: str, file_hash: str) -> str:
     check_tenant_id(tenant_id)
     if _FILE_HASH.fullmatch(file_hash) is None:
         raise InvalidParameterError("file_hash", file_hash, "the sha256 of a file: 64 of 0-9 a-f")
-    return f"{GEOMETRY_PREFIX}{tenant_id}/{file_hash}{_GEOMETRY_END}"
+    return f"{GEOMETRY_PREFIX}{tenant_id}/{file_hash[:2]}/{file_hash}{_GEOMETRY_END}"
 
 
 def geometry_owner(key: str) -> tuple[str, str] | None:
-    """Return tenant and file hash of a key that `geometry_key` gave, None of another."""
-    if not (key.startswith(GEOMETRY_PREFIX) and key.endswith(_GEOMETRY_END)):
+    """Return tenant and file hash of a key that `geometry_key` gave, None of any other."""
+    found = _GEOMETRY_KEY.fullmatch(key)
+    if found is None:
         return None
-    tenant_id, _, file_hash = key[len(GEOMETRY_PREFIX) : -len(_GEOMETRY_END)].partition("/")
-    return (tenant_id, file_hash) if is_tenant_id(tenant_id) and _FILE_HASH.fullmatch(file_hash) else None
+    tenant_id, file_hash = found.groups()
+    known = is_tenant_id(tenant_id) and key == geometry_key(tenant_id, file_hash)
+    return (tenant_id, file_hash) if known else None

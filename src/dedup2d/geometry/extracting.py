@@ -2,8 +2,8 @@
 The v2 geometry JSON of a DXF or DWG file.
 
 Model space is taken, or the first layout with something on it where model space is empty. A file with more
-than the geometry JSON may hold is refused rather than cut short: two halves of drawings, compared exactly, would
-differ in what was cut. What cannot be written down (solids, pictures, damaged entities) is counted in a warning.
+than the geometry JSON may hold is refused rather than cut short: of two halves nobody can say that they are
+the same drawing. What cannot be written down (solids, pictures, damaged entities) is counted in a warning.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dedup2d.errors import Dedup2DError, MissingExtraError, UnreadableDrawingErr
 from dedup2d.geometry.from_entities import CONVERTERS, Json, number, text_of
 from dedup2d.geometry.from_header import describe
 from dedup2d.geometry.model import ENTITY_TYPES
+from dedup2d.geometry.reading import GeometryLimits
 from dedup2d.readers import ReadLimits, read_document
 from dedup2d.readers.dxf_weight import block_weights, weigh
 from dedup2d.readers.tape import too_many_entities
@@ -38,8 +39,8 @@ except ImportError:
 
 __all__ = ["Extracted", "extract", "extract_geometry"]
 
-MAX_ENTITIES = 200_000
-MAX_BYTES = 10 * 1024 * 1024
+_MOST = GeometryLimits()
+"""What is extracted can be read again."""
 
 _APART = {"MLINE", "ACAD_PROXY_ENTITY"}
 _UNSEEN = {"ATTDEF", "POINT", "VIEWPORT"}
@@ -127,9 +128,7 @@ class _Extraction:
         parts: dict[str, Any] = {
             "version": "2.0",
             "layers": self._layers(),
-            "dimensions": self.dimensions,
-            "hatches": self.hatches,
-            "text_content": [text for text in self.texts if text],
+            **self._sections(),
             "meta": describe(self.document, self.warnings),
             "statistics": self._statistics(len(entities), len(blocks)),
         }
@@ -140,8 +139,8 @@ class _Extraction:
                 f'"blocks":{{{",".join(f"{_json(name)}:{text}" for name, text in blocks.items())}}}}}',
             ]
         ).encode()
-        if len(data) > MAX_BYTES:
-            raise self._too_much(f"{MAX_BYTES:,} bytes of geometry")
+        if len(data) > _MOST.max_bytes:
+            raise self._too_much(f"{_MOST.max_bytes:,} bytes of geometry")
         if not entities:
             raise UnreadableDrawingError(self.name, "it has no entity with geometry")
         self._warn("they are damaged", self.damaged)
@@ -168,6 +167,8 @@ class _Extraction:
             if name in done or block is None:
                 continue
             done.add(name)
+            if len(done) > _MOST.max_blocks:
+                raise self._too_much(f"{_MOST.max_blocks:,} blocks")
             if block.block is not None and (block.block.is_xref or block.block.is_xref_overlay):
                 self.left_out["XREF"] += 1
                 continue
@@ -189,7 +190,7 @@ class _Extraction:
     def _apart(self, entity: DXFGraphic) -> Iterator[str]:
         """Give what an entity is drawn with in its place."""
         try:
-            parts = list(virtual_entities(entity))
+            parts = list(virtual_entities(entity))  # type: ignore[arg-type]
         except Exception:  # noqa: BLE001 - any defect of the file
             self.damaged[entity.dxftype()] += 1
             return
@@ -213,7 +214,7 @@ class _Extraction:
         except NotImplementedError:
             self.left_out[entity.dxftype()] += 1
             return []
-        except MemoryError:
+        except (MemoryError, Dedup2DError):
             raise
         except Exception:  # noqa: BLE001 - any defect of the file
             self.damaged[entity.dxftype()] += 1
@@ -228,6 +229,8 @@ class _Extraction:
         name = str(entity.dxf.get("layer", "0"))
         if name not in self.layers:
             declared = self.document.layers.get(name) if self.document.layers.has_entry(name) else None
+            if len(self.layers) >= _MOST.max_layers:
+                raise self._too_much(f"{_MOST.max_layers:,} layers")
             self.layers[name] = text_of(name if declared is None else str(declared.dxf.name))
         return self.layers[name]
 
@@ -235,10 +238,10 @@ class _Extraction:
         self.count += 1
         self.size += size
         self.types[found["type"]] += 1
-        if self.count > MAX_ENTITIES:
-            raise self._too_much(f"{MAX_ENTITIES:,} entities, those of blocks included")
-        if self.size > MAX_BYTES:
-            raise self._too_much(f"{MAX_BYTES:,} bytes of geometry")
+        if self.count > _MOST.max_entities:
+            raise self._too_much(f"{_MOST.max_entities:,} entities, those of blocks included")
+        if self.size > _MOST.max_bytes:
+            raise self._too_much(f"{_MOST.max_bytes:,} bytes of geometry")
         self._collect(found)
 
     def _too_much(self, limit: str) -> UnreadableDrawingError:
@@ -259,6 +262,16 @@ class _Extraction:
             self.hatches.append({name: found[name] for name in ("layer", "pattern", "solid", "area")})
         elif "text" in found:
             self.texts.append(found["text"])
+
+    def _sections(self) -> dict[str, list[Any]]:
+        """Give the sections that repeat what stands among the entities, if the limit leaves room for them."""
+        sections: dict[str, list[Any]] = {
+            "dimensions": self.dimensions,
+            "hatches": self.hatches,
+            "text_content": [text for text in self.texts if text],
+        }
+        room = _MOST.max_entities - self.count
+        return sections if sum(map(len, sections.values())) <= room else {}
 
     def _layers(self) -> Json:
         return {name: self._layer(name) for name in sorted(set(self.layers.values()))}

@@ -16,7 +16,7 @@ from ezdxf import path as ezpath
 from ezdxf.entities.boundary_paths import PolylinePath
 from ezdxf.entities.dxfgfx import DXFGraphic
 from ezdxf.math import OCS, Vec3, area
-from ezdxf.tools.text import fast_plain_mtext, plain_mtext
+from ezdxf.tools.text import plain_mtext
 
 __all__ = ["CONVERTERS", "Json", "attributes_of", "number", "text_of"]
 
@@ -57,8 +57,13 @@ def number(value: Any) -> float:
 
 
 def text_of(value: str) -> str:
-    """Return a text without what ends lines otherwise than `\\n`, and not longer than may be."""
+    """Return a text with lines that end alike, and no longer than may be."""
     return "\n".join(value.splitlines()).strip()[:_LONGEST_TEXT]
+
+
+def _plain(mtext: str) -> str:
+    """Return a text without the codes for fonts and colours."""
+    return str(plain_mtext(mtext))
 
 
 def _point(point: Any) -> list[float]:
@@ -175,7 +180,7 @@ def _text(text: Any) -> Json:
 
 def _mtext(mtext: Any) -> Json:
     return {
-        "text": text_of(str(mtext.plain_text())),
+        "text": text_of(_plain(mtext.text)),
         "insert": _point(mtext.dxf.insert),
         "height": number(mtext.dxf.get("char_height", 0.0)),
         "rotation": _angle(mtext.get_rotation()),
@@ -184,7 +189,7 @@ def _mtext(mtext: Any) -> Json:
 
 def _tolerance(tolerance: Any) -> Json:
     return {
-        "text": text_of(fast_plain_mtext(tolerance.dxf.get("content", ""))),
+        "text": text_of(_plain(tolerance.dxf.get("content", ""))),
         "insert": _point(tolerance.dxf.insert),
         "height": 0.0,
         "rotation": _angle(Vec3(tolerance.dxf.get("x_axis_vector", (1, 0, 0))).angle_deg),
@@ -194,7 +199,7 @@ def _tolerance(tolerance: Any) -> Json:
 def _dimension(dimension: Any) -> Json:
     kind = 8 if dimension.dxftype() == "ARC_DIMENSION" else dimension.dimtype
     measured = _measured(dimension)
-    override = text_of(plain_mtext(str(dimension.dxf.get("text", ""))))
+    override = text_of(_plain(str(dimension.dxf.get("text", ""))))
     found: Json = {
         "dimension_type": _DIMENSIONS.get(kind, "linear"),
         "points": _points(dimension.dxf.get(name) for name in _POINTS if dimension.dxf.hasattr(name)),
@@ -235,7 +240,7 @@ def _hatch(hatch: Any) -> Json:
 
 
 def _loops(hatch: Any) -> list[Loop]:
-    found = []
+    found: list[Loop] = []
     for outline in ezpath.from_hatch(hatch):
         corners = outline.control_vertices()
         size = max((corners[0].distance(corner) for corner in corners), default=0.0)
@@ -245,7 +250,7 @@ def _loops(hatch: Any) -> list[Loop]:
 
 
 def _outlines(hatch: Any, loops: Sequence[Loop]) -> list[Any]:
-    """Give the outlines as they are kept, flattened if they have other curves than arcs; a box if they are many."""
+    """Give the outlines as kept, flattened where they have other curves than arcs; a box if they are long."""
     kept = hatch.paths.paths
     if all(isinstance(path, PolylinePath) for path in kept):
         if sum(len(path.vertices) for path in kept) <= _MOST_CORNERS:
@@ -295,7 +300,7 @@ def _multileader(leader: Any) -> list[Json]:
         for branch in leader.context.leaders
         for line in branch.lines
     ]
-    words = text_of(plain_mtext(leader.get_mtext_content()))
+    words = text_of(_plain(leader.get_mtext_content()))
     if words and not lines:
         lines = [_points([leader.context.mtext.insert])]
     found: list[Json] = [{"points": points} for points in lines]

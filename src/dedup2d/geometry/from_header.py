@@ -47,7 +47,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "図番",
         "図面番号",
     ),
-    "revision": ("REVISION", "REV", "REVNO", "INDEX", "AENDERUNGSINDEX", "版本", "版次"),
+    "revision": ("REVISION", "REV", "REVNO", "REVISIONNUMBER", "INDEX", "AENDERUNGSINDEX", "版本", "版次"),
     "title": ("TITLE", "DRAWINGTITLE", "TITLE1", "BENENNUNG", "TITEL", "DESIGNATION", "名称", "图名"),
 }
 """What title blocks call each, without separators and in upper case; the first that is found counts."""
@@ -57,8 +57,8 @@ def describe(document: Drawing, warnings: list[str]) -> dict[str, Any]:
     """
     Return `meta` of the geometry JSON.
 
-    Drawing number, revision and title are taken only from attributes and properties that are named so, and only
-    where the file gives one answer.
+    Drawing number, revision and title are taken only from attributes and properties that are named so, and
+    only where the file gives one answer.
     """
     meta: dict[str, Any] = {}
     unit = _unit(document)

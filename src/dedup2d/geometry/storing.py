@@ -1,8 +1,8 @@
 """
 The one `GeometryStore`: on any `FileStore`, beside the uploads.
 
-A geometry is a gzip under `_geometry/TENANT/HASH.json.gz`, a key that no upload can have. Atomicity is that of
-the file store. Whoever reads it expands no more than a geometry may have, whatever lies there.
+A geometry is a gzip under `_geometry/TENANT/HA/HASH.json.gz`, a key that no upload can have. It is as atomic
+as files of that store are. Whoever reads it expands no more than a geometry may have, whatever lies there.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
+import anyio
 import anyio.to_thread
 
 from dedup2d.errors import FileNotStoredError, InvalidParameterError, UnreadableRecordError
 from dedup2d.files.keys import geometry_key
-from dedup2d.protocols import MAX_GEOMETRY_BYTES, FileStore
+from dedup2d.protocols import MAX_GEOMETRY_BYTES, FileStore, LocalFiles
 
 __all__ = ["FileGeometryStore"]
 
@@ -73,6 +74,8 @@ class FileGeometryStore:
 
     async def exists(self, tenant_id: str, file_hash: str) -> bool:
         key = geometry_key(tenant_id, file_hash)
+        if isinstance(self._files, LocalFiles):
+            return await anyio.Path(self._files.local_path(key)).is_file()
         return any(stored.key == key for stored in await self._files.list(prefix=key, limit=1))
 
     async def delete(self, tenant_id: str, file_hash: str) -> bool:
