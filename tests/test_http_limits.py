@@ -60,6 +60,8 @@ NEEDED = {
     "GET /config": Scope.SEARCH,
     "PUT /config": Scope.ADMIN,
     "DELETE /config": Scope.ADMIN,
+    "GET /geom/{file_hash}/exists": Scope.SEARCH,
+    "POST /precision/compare": Scope.SEARCH,
     "GET /presets": None,
     "GET /health": None,
 }
@@ -91,7 +93,7 @@ async def test_a_key_can_do_what_its_scopes_say_and_nothing_else(
     """If this fails, a key that may only search changes the index, or cannot even search."""
     settings = Settings(api_keys={KEY: Principal("first", allowed)})
     async with bench(settings, key=KEY) as api:
-        url = path.format(job_id="0" * 32, drawing_id="none")
+        url = path.format(job_id="0" * 32, drawing_id="none", file_hash="0" * 64)
         answer = await api.client.request(method, url)
 
         if needed is None or needed in allowed:
