@@ -28,6 +28,7 @@ T = TypeVar("T")
 _LISTS = ("entities", "dimensions", "hatches", "text_content")
 _OBJECTS = ("layers", "blocks", "meta", "statistics")
 _NOT_JSON_NUMBER = re.compile(rb"(?<![\w\"])-?(NaN|Infinity|nan|inf)\b")
+_BLOCK = 256 * 1024
 _PLACE = re.compile(r" - at `\$(.*)`$")
 _IN_LIST = re.compile(r"^\[(\d+)\](.*)$")
 
@@ -87,20 +88,26 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _check_depth(data: bytes, limit: int) -> None:
-    """Count brackets outside of strings, without recursion."""
+    """Count brackets outside of strings, without recursion, up to where there are too many."""
     if b"\\" in data:
         data = data.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
-    codes = np.frombuffer(data, np.uint8)
-    opening = (codes == ord("[")) | (codes == ord("{"))
-    closing = (codes == ord("]")) | (codes == ord("}"))
-    quotes = codes == ord('"')
-    at = np.flatnonzero(opening | closing | quotes)
-    outside = (np.cumsum(quotes[at], dtype=np.int32) & 1) == 0
-    steps = np.where(outside, opening[at].astype(np.int32) - closing[at], 0)
-    if steps.size and int(np.cumsum(steps, dtype=np.int32).max()) > limit:
-        raise InvalidGeometryError(
-            "the document", f"is nested deeper than the limit of {limit} levels", "send v2 geometry JSON"
-        )
+    depth, quotes_before = 0, 0
+    for start in range(0, len(data), _BLOCK):
+        codes = np.frombuffer(data, np.uint8, min(_BLOCK, len(data) - start), start)
+        opening = (codes == ord("[")) | (codes == ord("{"))
+        closing = (codes == ord("]")) | (codes == ord("}"))
+        quotes = codes == ord('"')
+        at = np.flatnonzero(opening | closing | quotes)
+        if not at.size:
+            continue
+        counted = quotes_before + np.cumsum(quotes[at], dtype=np.int32)
+        steps = np.where(counted & 1, 0, opening[at].astype(np.int32) - closing[at])
+        depths = depth + np.cumsum(steps, dtype=np.int32)
+        if int(depths.max()) > limit:
+            raise InvalidGeometryError(
+                "the document", f"is nested deeper than the limit of {limit} levels", "send v2 geometry JSON"
+            )
+        depth, quotes_before = int(depths[-1]), int(counted[-1])
 
 
 def _sections(data: bytes) -> dict[str, msgspec.Raw]:
