@@ -313,7 +313,7 @@ async def test_tenants_do_not_share_geometry() -> None:
 
 
 async def test_a_job_keeps_its_geometry_and_takes_it_along() -> None:
-    """If this fails, a job searches without its geometry, a repeated one is another, or files are left over."""
+    """If this fails, a job loses its geometry, is another when repeated, or leaves files behind."""
     async with bench(concurrency=0) as api:
         headers = {"Idempotency-Key": "one"}
         first = (await ask(api, plate(), headers=headers)).json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,22 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """A service with an index, on its own engine or on a vision server."""
     folder = tmp_path_factory.mktemp("precision")
     if request.param == "embedded":
-        with _filled(folder / "service", OWN) as served:
+        with filled(folder / "service", OWN) as served:
             yield served
         return
     (folder / "vision").mkdir()
-    with vision_serving(folder / "vision" / "data", {"DEDUP2D_ENGINE_PROCESSES": "1"}) as vision:
-        with _filled(folder / "service", {**OWN, "DEDUPCAD_VISION_URL": vision.url}) as served:
-            yield served
+    with (
+        vision_serving(folder / "vision" / "data", {"DEDUP2D_ENGINE_PROCESSES": "1"}) as vision,
+        filled(folder / "service", {**OWN, "DEDUPCAD_VISION_URL": vision.url}) as served,
+    ):
+        yield served
 
 
-class _filled:  # noqa: N801 - a context manager
-    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
-        folder.mkdir()
-        self._serving = serving(folder / "data", variables)
-
-    def __enter__(self) -> Served:
-        served = self._serving.__enter__()
+@contextmanager
+def filled(folder: Path, variables: dict[str, str]) -> Iterator[Served]:
+    """Serve an index of `DRAWINGS`."""
+    folder.mkdir()
+    with serving(folder / "data", variables) as served:
         with served.client() as client:
             for name, (drawing, geometry) in DRAWINGS.items():
                 parts: dict[str, Any] = {"file": (name, drawing)}
@@ -53,10 +54,7 @@ class _filled:  # noqa: N801 - a context manager
                     parts["geom_json"] = geometry
                 added = client.post(f"{PREFIX}/index/add", files=parts)
                 assert added.status_code == 200, added.text
-        return served
-
-    def __exit__(self, *failure: object) -> None:
-        self._serving.__exit__(*failure)
+        yield served
 
 
 def search(client: httpx.Client, *, job: bool, with_geometry: bool = True, **query: str) -> dict[str, Any]:
@@ -107,7 +105,7 @@ def test_geometry_decides_where_pictures_cannot(service: Served, job: bool) -> N
 
 @pytest.mark.timeout(120)
 def test_geometry_of_a_dxf_is_stored_and_goes_with_it(service: Served) -> None:
-    """If this fails, geometry is not taken from a DXF with one of the engines, or stays when it is removed."""
+    """If this fails, geometry is not taken from a DXF with one of the engines, or stays behind it."""
     with service.client() as client:
         added = client.post(f"{PREFIX}/index/add", files={"file": ("a.dxf", small_dxf("shaft", 3))}).json()
         there = client.get(f"{PREFIX}/geom/{added['file_hash']}/exists").json()

@@ -32,6 +32,7 @@ __all__ = [
     "HttpFamilies",
     "JobFamilies",
     "Make",
+    "PrecisionFamilies",
     "VisionServerFamilies",
     "known",
 ]
@@ -197,6 +198,24 @@ class EngineFamilies:
             self.seconds.labels(operation)
         for stage in STAGES:
             self.stages.labels(stage)
+
+
+class PrecisionFamilies:
+    """Comparing the geometry of searches with that of their matches."""
+
+    def __init__(self, make: Make) -> None:
+        self.matches = make.counter(
+            "dedup2d_precision_matches_total",
+            "Matches of searches with geometry, by what became of them",
+            ["outcome"],
+        )
+        self.seconds = make.histogram(
+            "dedup2d_precision_duration_seconds",
+            "Duration of comparing the geometry of a search with that of its matches",
+            buckets=_CALL_SECONDS,
+        )
+        for outcome in ("verified", "missing", "filtered", "failed"):
+            self.matches.labels(outcome)
 
 
 class GcFamilies:

@@ -258,8 +258,8 @@ class Match:
 
     Where geometry came with the query, `visual_similarity` is what the pictures alone say; `precision_score`
     (0..1) what the geometry says, None where there was none to compare, and `precision_breakdown` the same by
-    section; `precision_diff` names the differences of the best matches, `precision_diff_similarity` is the share
-    of entries (0..1) without one.
+    section; `precision_diff` names the differences of the best matches, `precision_diff_similarity` is the
+    share of entries (0..1) without one.
     """
 
     drawing_id: str

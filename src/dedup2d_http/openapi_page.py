@@ -143,10 +143,9 @@ def _type(schema: Json) -> str:
     if "enum" in schema:
         return " · ".join(f"<code>{escape(str(each))}</code>" for each in schema["enum"])
     kind = schema.get("type", "any")
-    if "prefixItems" in schema:
-        return "list of " + " and ".join(_type(each) for each in schema["prefixItems"])
     if kind == "array":
-        return "list of " + _type(schema.get("items", {})) + _bounds(schema)
+        items = schema.get("prefixItems") or [schema.get("items", {})]
+        return "list of " + " and ".join(map(_type, items)) + _bounds(schema)
     if kind == "object" and "additionalProperties" in schema:
         return "object of " + _type(schema["additionalProperties"] or {}) + _bounds(schema)
     return escape(str(kind)) + _bounds(schema)

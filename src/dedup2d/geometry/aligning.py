@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from dedup2d.geometry.coverage import Ground, covered, ground, sampled
 from dedup2d.geometry.flatten import Flat, Item
-from dedup2d.geometry.linework import Floats, Linework, box_of, joined, transformed
+from dedup2d.geometry.linework import Floats, Linework, box_of, transformed
 from dedup2d.geometry.poses import Features, Pose, features, proposals, refined
 from dedup2d.geometry.rounding import merged, with_arcs
 

@@ -11,7 +11,6 @@ from attrs import frozen
 from dedup2d.geometry.aligning import LARGE, Aligned, Side, align, is_known, side, unique_places
 from dedup2d.geometry.flatten import Flat, Item, flatten
 from dedup2d.geometry.items import Matched, match
-from dedup2d.geometry.linework import Affine
 from dedup2d.geometry.model import Geometry
 from dedup2d.geometry.overlay import Overlay, overlay
 from dedup2d.geometry.poses import Pose
@@ -55,7 +54,9 @@ class Comparison:
         """Return what to multiply the score by: little bears out a scale that a line or two suggest."""
         if self.pose is None:
             return 1.0
-        doubt = 1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
+        doubt = (
+            1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
+        )
         return doubt * (leniency.mirrored if self.pose.mirrored else 1.0)
 
     def similarity(self) -> Similarity | None:
@@ -98,7 +99,9 @@ def compared(query: Geometry, other: Geometry) -> Comparison:
     )
     scales = _known_scales(query, other)
     one, two = sides
-    aligned = _aligned(one, two, scales, query_flat, other_flat) if one is not None and two is not None else None
+    aligned = (
+        _aligned(one, two, scales, query_flat, other_flat) if one is not None and two is not None else None
+    )
     pose = aligned.pose if aligned is not None else None
     laid = None
     if pose is not None and one is not None and two is not None and len(one.lines) and len(two.lines):
@@ -126,9 +129,7 @@ def _known_scales(query: Geometry, other: Geometry) -> list[float]:
     return scales
 
 
-def _aligned(
-    one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat
-) -> Aligned | None:
+def _aligned(one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat) -> Aligned | None:
     found = align(one, two, scales)
     best = _best(found, query, other, two)
     if best is not None and best.share > 1 - MIRRORED_FROM:

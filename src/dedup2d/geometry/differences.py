@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from dedup2d.geometry.comparing import Comparison
-from dedup2d.geometry.line_changes import line_changes
 from dedup2d.geometry.flatten import Item
 from dedup2d.geometry.items import Matched
+from dedup2d.geometry.line_changes import line_changes
 from dedup2d.geometry.linework import Affine
 from dedup2d.geometry.result import DiffEntry, DiffKind, GeometryDiff
 from dedup2d.geometry.sections import named_layers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from attrs import frozen
 
-from dedup2d.geometry.aligning import LARGE, Side, some_lines
+from dedup2d.geometry.aligning import LARGE, Side
 from dedup2d.geometry.coverage import SAMPLE_POINTS, covered, ground, points_for, sampled
 from dedup2d.geometry.linework import Floats, Ints, Linework, joined, transformed
 from dedup2d.geometry.poses import Pose

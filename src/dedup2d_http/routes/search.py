@@ -131,8 +131,8 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
 @operation(
     "Search the index for drawings that are related to one, at once or as a job",
     text=(
-        "Be ready for both answers: a large drawing, one with geometry, or mode=precise, is made a job without"
-        " being asked. "
+        "Be ready for both answers: a large drawing, one with geometry, or mode=precise, is made a job"
+        " without being asked. "
         "The drawing comes as the part `file`, or was put before, under the `file_key` of an offer."
     ),
     query=SEARCH_QUERY,
