@@ -23,7 +23,7 @@ RELATIVE = 1e-5
 """Share of the drawing's diagonal below which places count as equal."""
 COARSE = 2e-3
 TRIED = 400
-CHECKED = 3_000
+CHECKED = 1_000
 KEPT = 5
 MARKS = 4_000
 LARGE = 25_000
@@ -139,7 +139,7 @@ class _Trial:
     @classmethod
     def of(cls, query: Side, other: Side) -> _Trial:
         """Prepare what all poses are tried with."""
-        all_others = sampled(other.lines, 20_000, least=2).points
+        all_others = sampled(other.lines, min(20_000, 2_000 + 10 * len(other.lines)), least=2).points
         marks = _some(query.features.marks, MARKS)
         other_marks = other.features.marks
         return cls(

@@ -112,7 +112,7 @@ def compared(query: Geometry, other: Geometry) -> Comparison:
         pose=pose,
         overlay=laid,
         items=_matched(query_flat, other_flat, pose, two),
-        evidence=_evidence(one),
+        evidence=min(_evidence(one), _evidence(two)),
         known_scale=pose is None or is_known(pose.scale, scales),
     )
 

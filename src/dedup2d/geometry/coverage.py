@@ -10,10 +10,11 @@ from scipy.spatial import cKDTree
 
 from dedup2d.geometry.linework import Floats, Ints, Linework
 
-__all__ = ["Ground", "Samples", "covered", "ground", "sampled"]
+__all__ = ["SAMPLE_POINTS", "Ground", "Samples", "covered", "ground", "points_for", "sampled"]
 
-GROUND_POINTS = 60_000
-SAMPLE_POINTS = 60_000
+GROUND_POINTS = (4_000, 30, 60_000)
+SAMPLE_POINTS = (1_500, 12, 60_000)
+"""Points on all line work: at least, for each segment or arc, at most."""
 NEIGHBOURS = 6
 CROSSING = 0.4  # sine of the angle from which a line crosses rather than follows another
 
@@ -35,6 +36,12 @@ class Ground:
     tree: cKDTree
     owner: Ints
     spacing: float
+
+
+def points_for(lines: Linework, bounds: tuple[int, int, int]) -> int:
+    """Return how many points to take on *lines* within *bounds*."""
+    least, each, most = bounds
+    return max(least, min(each * len(lines), most))
 
 
 def sampled(lines: Linework, wanted: int, least: int = 3) -> Samples:
@@ -66,7 +73,7 @@ def _at(lines: Linework, owner: Ints, along: Floats, straight: int) -> Samples:
 
 def ground(lines: Linework) -> Ground:
     """Prepare *lines*, which must not be empty, to be looked up."""
-    samples = sampled(lines, GROUND_POINTS, least=2)
+    samples = sampled(lines, points_for(lines, GROUND_POINTS), least=2)
     spacing = float(lines.lengths.sum()) / max(1, len(samples.owner))
     return Ground(lines, cKDTree(_keys(samples, spacing)), samples.owner, spacing)
 

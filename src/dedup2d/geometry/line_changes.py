@@ -14,9 +14,10 @@ from dedup2d.geometry.comparing import Comparison
 from dedup2d.geometry.flatten import Flat
 from dedup2d.geometry.linework import Affine, Floats, Ints, Linework, arc_points
 from dedup2d.geometry.overlay import Shares
+from dedup2d.geometry.profiles import Leniency
 from dedup2d.geometry.result import DiffEntry, DiffKind
 
-__all__ = ["line_changes"]
+__all__ = ["forgiven", "line_changes"]
 
 NEAREST = 6
 ASSIGNED = 600
@@ -33,6 +34,7 @@ class _Odd:
         numbers: of their sources.
         middles: (N, 2), in the other drawing's coordinates.
         lengths: likewise.
+        missing: share of the whole drawing's weight that is not found.
         round: whether each is one arc or circle.
         lines: what they draw, in their own drawing's coordinates.
     """
@@ -40,28 +42,64 @@ class _Odd:
     numbers: Ints
     middles: Floats
     lengths: Floats
+    missing: Floats
     round: np.ndarray
     lines: Linework
     flat: Flat
 
 
+@frozen(eq=False)
+class _Odds:
+    ours: _Odd
+    theirs: _Odd
+    pairs: list[tuple[int, int]]
+    there: Affine
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> _Odds | None:
+        laid, pose = comparison.overlay, comparison.pose
+        if laid is None or pose is None:
+            return None
+        there = pose.affine()
+        ours = _odd(laid.query, comparison.query_flat, there)
+        theirs = _odd(laid.other, comparison.other_flat, Affine())
+        return cls(ours, theirs, _paired(ours, theirs, FAR * _size(laid.other.lines)), there)
+
+
+def forgiven(comparison: Comparison, leniency: Leniency) -> tuple[float, float]:
+    """Return the shares of both drawings that moved or changed only, as far as *leniency* counts them."""
+    if leniency.line_moved <= 0 and leniency.line_changed <= 0:
+        return 0.0, 0.0
+    odds = _Odds.of(comparison)
+    if odds is None:
+        return 0.0, 0.0
+    ours, theirs = odds.ours, odds.theirs
+    found = np.zeros(2)
+    for i, j in odds.pairs:
+        counts = leniency.line_moved if _alike(ours, theirs, i, j) else leniency.line_changed
+        found += counts * np.array([ours.missing[i], theirs.missing[j]])
+    return float(found[0]), float(found[1])
+
+
 def line_changes(comparison: Comparison) -> list[DiffEntry]:
     """Return the entities that differ, longest first."""
-    laid, pose = comparison.overlay, comparison.pose
-    if laid is None or pose is None:
+    odds = _Odds.of(comparison)
+    if odds is None:
         return []
-    there = pose.affine()
-    ours = _odd(laid.query, comparison.query_flat, there)
-    theirs = _odd(laid.other, comparison.other_flat, Affine())
-    size = _size(laid.other.lines)
-    pairs = _paired(ours, theirs, FAR * size)
+    ours, theirs, pairs = odds.ours, odds.theirs, odds.pairs
     found = [(max(ours.lengths[i], theirs.lengths[j]), _pair(ours, theirs, i, j)) for i, j in pairs]
     left = set(range(len(ours.numbers))) - {i for i, _ in pairs}
     new = set(range(len(theirs.numbers))) - {j for _, j in pairs}
+    back = odds.there.inverse()
     found += [(ours.lengths[i], _single(ours, i, DiffKind.REMOVED, Affine())) for i in sorted(left)]
-    found += [(theirs.lengths[j], _single(theirs, j, DiffKind.ADDED, there.inverse())) for j in sorted(new)]
+    found += [(theirs.lengths[j], _single(theirs, j, DiffKind.ADDED, back)) for j in sorted(new)]
     found.sort(key=lambda entry: -entry[0])
     return [entry for _, entry in found]
+
+
+def _alike(ours: _Odd, theirs: _Odd, i: int, j: int) -> bool:
+    one, two = ours.lengths[i], theirs.lengths[j]
+    return bool(abs(one - two) <= 1e-3 * max(one, two))
 
 
 def _size(lines: Linework) -> float:
@@ -92,7 +130,16 @@ def _odd(shares: Shares, flat: Flat, there: Affine) -> _Odd:
     place = np.column_stack([np.bincount(number, own * middles[:, k], len(odd)) / total for k in (0, 1)])
     arcs = np.bincount(np.searchsorted(odd, lines.arc_source), minlength=len(odd))
     parts = np.bincount(number, minlength=len(odd))
-    return _Odd(odd, there.points(place), total * there.scale, (arcs == 1) & (parts == 1), lines, flat)
+    missing = np.bincount(number, (shares.weight * (1 - shares.share))[which], len(odd))
+    return _Odd(
+        numbers=odd,
+        middles=there.points(place),
+        lengths=total * there.scale,
+        missing=missing / max(float(shares.weight.sum()), 1e-300),
+        round=(arcs == 1) & (parts == 1),
+        lines=lines,
+        flat=flat,
+    )
 
 
 def _paired(ours: _Odd, theirs: _Odd, reach: float) -> list[tuple[int, int]]:
@@ -140,12 +187,9 @@ def _candidates(ours: _Odd, theirs: _Odd, a: Ints, b: Ints, reach: float) -> tup
 def _pair(ours: _Odd, theirs: _Odd, i: int, j: int) -> DiffEntry:
     entity, path = ours.flat.sources[ours.numbers[i]]
     _, other_path = theirs.flat.sources[theirs.numbers[j]]
-    one, two = ours.lengths[i], theirs.lengths[j]
-    alike = abs(one - two) <= 1e-3 * max(one, two)
-    apart = float(np.hypot(*(ours.middles[i] - theirs.middles[j])))
     before, after = _told(ours, i), _told(theirs, j)
     return DiffEntry(
-        kind=DiffKind.MOVED if alike and apart > 0 else DiffKind.CHANGED,
+        kind=DiffKind.MOVED if _alike(ours, theirs, i, j) else DiffKind.CHANGED,
         section="entities",
         type=entity.type,
         path=path,
@@ -173,11 +217,7 @@ def _single(side: _Odd, position: int, kind: DiffKind, back: Affine) -> DiffEntr
 def _place(side: _Odd, position: int, by: Affine) -> tuple[float, float]:
     parts = _parts(side, position)
     if len(parts.arcs):
-        point = (
-            arc_points(parts.arcs[:1], np.array([0.5]))[0, 0]
-            if parts.arcs[0, 4] < 6.28
-            else parts.arcs[0, :2]
-        )
+        point = arc_points(parts.arcs[:1], np.array([0.5]))[0, 0] if parts.arcs[0, 4] < 6.28 else parts.arcs[0, :2]
     else:
         point = parts.segments.reshape(-1, 2).mean(axis=0)
     return by.point(float(point[0]), float(point[1]))

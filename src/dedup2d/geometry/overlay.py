@@ -6,7 +6,7 @@ import numpy as np
 from attrs import frozen
 
 from dedup2d.geometry.aligning import LARGE, Side, some_lines
-from dedup2d.geometry.coverage import SAMPLE_POINTS, covered, ground, sampled
+from dedup2d.geometry.coverage import SAMPLE_POINTS, covered, ground, points_for, sampled
 from dedup2d.geometry.linework import Floats, Ints, Linework, joined, transformed
 from dedup2d.geometry.poses import Pose
 
@@ -74,7 +74,7 @@ def _shares(lines: Linework, by: object, onto: Linework, tolerance: float) -> Sh
     moved = transformed(lines, by)  # type: ignore[arg-type]
     if len(moved) != len(lines):  # similarities keep arcs, so this cannot be
         raise AssertionError
-    samples = sampled(moved, SAMPLE_POINTS)
+    samples = sampled(moved, points_for(moved, SAMPLE_POINTS))
     hit = covered(samples, moved, ground(onto), tolerance)
     share = np.bincount(samples.owner, hit, len(lines)) / np.bincount(samples.owner, minlength=len(lines))
     return Shares(lines, share, weight)

@@ -20,6 +20,8 @@ class Leniency:
         weights: of the sections, before they are shared out among those that both drawings have.
         moved: what a thing that only moved counts.
         changed: what a thing counts whose content changed in place.
+        line_moved: what of a line, arc or curve counts that only moved.
+        line_changed: the same where its size changed.
         contained: from 0, the shared part is measured by both drawings, to 1, by the one it makes up more of.
         mirrored: factor for a drawing that is found mirrored only.
     """
@@ -27,6 +29,8 @@ class Leniency:
     weights: Mapping[str, float]
     moved: float
     changed: float
+    line_moved: float
+    line_changed: float
     contained: float
     mirrored: float
 
@@ -48,11 +52,21 @@ _WEIGHTS = {
 }
 
 PROFILES: Mapping[Profile, Leniency] = {
-    Profile.STRICT: Leniency(weights=_WEIGHTS, moved=0.5, changed=0.0, contained=0.0, mirrored=0.75),
+    Profile.STRICT: Leniency(
+        weights=_WEIGHTS,
+        moved=0.5,
+        changed=0.0,
+        line_moved=0.0,
+        line_changed=0.0,
+        contained=0.0,
+        mirrored=0.75,
+    ),
     Profile.VERSION: Leniency(
         weights={**_WEIGHTS, "dimensions": 0.10, "texts": 0.08},
         moved=0.9,
         changed=0.6,
+        line_moved=0.9,
+        line_changed=0.6,
         contained=0.7,
         mirrored=0.9,
     ),

@@ -9,6 +9,7 @@ from attrs import evolve
 
 from dedup2d.geometry.comparing import Comparison
 from dedup2d.geometry.items import Matched
+from dedup2d.geometry.line_changes import forgiven
 from dedup2d.geometry.model import Geometry, Layer
 from dedup2d.geometry.profiles import Leniency
 from dedup2d.geometry.result import Section
@@ -40,8 +41,9 @@ def _of_lines(comparison: Comparison, leniency: Leniency) -> Section:
     assert laid is not None
     _, _, share = laid.query.by_source()
     _, _, others = laid.other.by_source()
+    more, other_more = forgiven(comparison, leniency)
     return Section(
-        score=leniency.combined(laid.query.found, laid.other.found),
+        score=leniency.combined(laid.query.found + more, laid.other.found + other_more),
         weight=0.0,
         query=len(share),
         other=len(others),
