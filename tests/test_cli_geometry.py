@@ -239,7 +239,10 @@ def test_profile_and_thresholds_decide_the_verdict(part: Path, here: Path, capsy
     [
         (["part.dxf", "part.pdf"], "part.pdf cannot be read: a PDF has no geometry"),
         (["cut.json", "part.dxf"], "cut.json cannot be used as geometry: the document is not JSON"),
-        (["part.dxf", "wrong.json"], "wrong.json cannot be used as geometry: entities[0] has a wrong value"),
+        (
+            ["part.dxf", "wrong.json"],
+            "wrong.json cannot be used as geometry: entities[0].radius has a wrong value",
+        ),
         (["part.dxf", "nan.json"], "nan.json cannot be used as geometry: byte"),
         (["part.dxf", "deep.json"], "deep.json cannot be used as geometry: the document is nested deeper"),
         (

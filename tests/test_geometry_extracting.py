@@ -504,17 +504,15 @@ def test_what_has_no_form_is_left_out_and_counted(tmp_path: Path) -> None:
     space.add_line((0, 0), (1, 1))
     space.add_point((3, 3))  # a mark that is not drawn: nobody misses it
     for _ in range(3):
-        space.add_3dsolid()
-    space.add_ray((0, 0), (1, 0))
+        space.add_ray((0, 0), (1, 0))
+    space.add_shape("DAMPER", (0, 0))
     space.add_line((0, 0), (5, 5), dxfattribs={"invisible": 1})
     mesh = space.add_polyface()
     mesh.append_face([(0, 0, 0), (1, 0, 0), (1, 1, 0)])
     found = extracted(tmp_path, document)
 
     assert found.entities == 1
-    assert found.warnings == (
-        "not in the geometry, as it has no form for them: 3 3DSOLID, 1 RAY, 1 POLYLINE",
-    )
+    assert found.warnings == ("not in the geometry, as it has no form for them: 3 RAY, 1 SHAPE, 1 POLYLINE",)
 
 
 def test_lines_of_several_strokes_are_taken_apart(tmp_path: Path) -> None:
