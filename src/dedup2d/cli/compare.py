@@ -109,7 +109,9 @@ def compare(
 
 def _check_geometry_options(diff: Path | None, ignore: list[str] | None) -> None:
     if diff is not None:
-        raise InvalidParameterError("--diff", diff, "no picture with --geometry, which compares entities")
+        raise InvalidParameterError(
+            "--diff", str(diff), "no picture with --geometry, which compares entities"
+        )
     if ignore:
         raise InvalidParameterError("--ignore", ignore[0], "no area with --geometry, which compares entities")
 

@@ -27,9 +27,9 @@ def check_output(
     if path is None:
         return
     if not path.parent.is_dir():
-        raise InvalidParameterError(option, path, "a file in a folder that exists")
+        raise InvalidParameterError(option, str(path), "a file in a folder that exists")
     if path.is_dir():
-        raise InvalidParameterError(option, path, "a file, this is a folder")
+        raise InvalidParameterError(option, str(path), "a file, this is a folder")
     if path.exists() and (any(path.samefile(one) for one in inputs if one.exists()) or not picture):
         _refuse_drawing(option, path)
 
@@ -56,4 +56,4 @@ def _refuse_drawing(option: str, path: Path) -> None:
             sniff(file.read(HEAD_BYTES), path.name)
     except Dedup2DError:
         return
-    raise InvalidParameterError(option, path, "a file that is no drawing, this one would be lost")
+    raise InvalidParameterError(option, str(path), "a file that is no drawing, this one would be lost")

@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 
 from dedup2d.children import Children
 from dedup2d.errors import Dedup2DError, MissingExtraError, UnreadableDrawingError
-from dedup2d.geometry.from_entities import CONVERTERS, Json, number, text_of
+from dedup2d.geometry.from_entities import CONVERTERS, Json, name_of, number
 from dedup2d.geometry.from_header import describe
 from dedup2d.geometry.model import ENTITY_TYPES
 from dedup2d.geometry.reading import GeometryLimits
@@ -114,7 +114,8 @@ class _Extraction:
     damaged: Counter[str] = field(factory=Counter)
     left_out: Counter[str] = field(factory=Counter)
     layers: dict[str, str] = field(factory=dict)
-    wanted: dict[str, None] = field(factory=dict)
+    wanted: dict[str, str] = field(factory=dict)
+    """Blocks to come, by their name in the JSON: their name in the file."""
     texts: list[str] = field(factory=list)
     dimensions: list[Json] = field(factory=list)
     hatches: list[Json] = field(factory=list)
@@ -161,9 +162,8 @@ class _Extraction:
         """Give each block that is referred to, also by another block, once."""
         done: set[str] = set()
         while self.wanted:
-            name = next(iter(self.wanted))
-            del self.wanted[name]
-            block = self.document.blocks.get(name)
+            name, own_name = self.wanted.popitem()
+            block = self.document.blocks.get(own_name)
             if name in done or block is None:
                 continue
             done.add(name)
@@ -209,6 +209,9 @@ class _Extraction:
             found: list[Json] = [
                 {"type": kind, "layer": layer, **one} for one in (made if isinstance(made, list) else [made])
             ]
+            blocks = {name_of(one["name"]): one["name"] for one in found if kind == "INSERT"}
+            for name in blocks:
+                found[0]["name"] = name
             for one in found:
                 msgspec.convert(one, ENTITY_TYPES[kind])
         except NotImplementedError:
@@ -219,6 +222,7 @@ class _Extraction:
         except Exception:  # noqa: BLE001 - any defect of the file
             self.damaged[entity.dxftype()] += 1
             return []
+        self.wanted.update(blocks)
         texts = [_json(one) for one in found]
         for one, text in zip(found, texts, strict=True):
             self._count(one, len(text))
@@ -231,7 +235,7 @@ class _Extraction:
             declared = self.document.layers.get(name) if self.document.layers.has_entry(name) else None
             if len(self.layers) >= _MOST.max_layers:
                 raise self._too_much(f"{_MOST.max_layers:,} layers")
-            self.layers[name] = text_of(name if declared is None else str(declared.dxf.name))
+            self.layers[name] = name_of(name if declared is None else declared.dxf.name)
         return self.layers[name]
 
     def _count(self, found: Json, size: int) -> None:
@@ -253,7 +257,6 @@ class _Extraction:
     def _collect(self, found: Json) -> None:
         """Note what the sections beside the entities tell once more."""
         if found["type"] == "INSERT":
-            self.wanted.setdefault(found["name"])
             self.texts.extend(attribute["text"] for attribute in found.get("attributes", ()))
         elif found["type"] == "DIMENSION":
             kept = ("layer", "dimension_type", "value", "text")
@@ -281,7 +284,7 @@ class _Extraction:
             layer = self.document.layers.get(name)
             rgb = layer.rgb
             colour: int | str = abs(layer.dxf.color) if rgb is None else "#{:02x}{:02x}{:02x}".format(*rgb)
-            return {"color": colour, "linetype": text_of(str(layer.dxf.linetype))}
+            return {"color": colour, "linetype": name_of(layer.dxf.linetype)}
         except (DXFError, TypeError, ValueError, AttributeError):  # it is used without being declared
             return {"color": 7, "linetype": "Continuous"}
 

@@ -9,6 +9,7 @@ written the same.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -18,13 +19,15 @@ from ezdxf.entities.dxfgfx import DXFGraphic
 from ezdxf.math import OCS, Vec3, area
 from ezdxf.tools.text import plain_mtext
 
-__all__ = ["CONVERTERS", "Json", "attributes_of", "number", "text_of"]
+__all__ = ["CONVERTERS", "Json", "attributes_of", "name_of", "number", "text_of"]
 
 Json = dict[str, Any]
 
 Loop: TypeAlias = Sequence[tuple[float, float]]
 
 _LONGEST_TEXT = 8000
+_LONGEST_NAME = 1000
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 _DECIMALS = 6
 _MOST_LOOPS = 200
 _MOST_CORNERS = 500
@@ -56,9 +59,14 @@ def number(value: Any) -> float:
     return round(found, _DECIMALS) + 0.0  # never -0.0
 
 
-def text_of(value: str) -> str:
-    """Return a text with lines that end alike, and no longer than may be."""
-    return "\n".join(value.splitlines()).strip()[:_LONGEST_TEXT]
+def name_of(value: Any) -> str:
+    """Return a name with a mark instead of each byte that is no text in the file's encoding."""
+    return _NO_TEXT.sub("\ufffd", str(value))[:_LONGEST_NAME]
+
+
+def text_of(value: Any) -> str:
+    """Return a text with lines that end alike, and no longer than may be; else as `name_of`."""
+    return _NO_TEXT.sub("\ufffd", "\n".join(str(value).splitlines()).strip()[:_LONGEST_TEXT])
 
 
 def _plain(mtext: str) -> str:
@@ -228,7 +236,7 @@ def _measured(dimension: Any) -> float | None:
 def _hatch(hatch: Any) -> Json:
     loops = [loop for loop in _loops(hatch) if len(loop) > 2]
     found: Json = {
-        "pattern": text_of(str(hatch.dxf.get("pattern_name", ""))),
+        "pattern": name_of(hatch.dxf.get("pattern_name", "")),
         "solid": bool(hatch.dxf.get("solid_fill", 0)),
         "area": number(_enclosed(loops)),
         "paths": _outlines(hatch, loops),
@@ -276,9 +284,10 @@ def _box(points: Loop) -> tuple[float, float, float, float]:
 def _enclosed(loops: Sequence[Loop]) -> float:
     """Return the area between the loops: those inside an odd number of others are holes."""
     boxes = [_box(loop) for loop in loops]
+    around = boxes if len(boxes) <= _MOST_LOOPS else []  # thousands are dots, each beside the others
     total = 0.0
     for index, loop in enumerate(loops):
-        depth = sum(_holds(other, boxes[index]) for other in boxes[:_MOST_LOOPS])
+        depth = sum(_holds(other, boxes[index]) for other in around)
         total += -area(loop) if depth % 2 else area(loop)
     return max(total, 0.0)
 
@@ -326,7 +335,7 @@ def _insert(insert: Any) -> Json:
 
 
 def _attribute(attribute: Any) -> Json:
-    return {"tag": text_of(str(attribute.dxf.get("tag", ""))), **_text_of_attribute(attribute)}
+    return {"tag": name_of(attribute.dxf.get("tag", "")), **_text_of_attribute(attribute)}
 
 
 def _text_of_attribute(attribute: Any) -> Json:

@@ -163,9 +163,7 @@ def _spans(segments: Floats, vectors: Floats, label: Ints) -> Floats:
     lead = order[starts]
     along = vectors[lead] / np.hypot(*vectors[lead].T)[:, None]
     base = segments[lead, :2]
-    reach = ((segments[order].reshape(-1, 2, 2) - base[group][:, None, :]) * along[group][:, None, :]).sum(
-        axis=2
-    )
+    reach = ((segments[order].reshape(-1, 2, 2) - base[group][:, None, :]) * along[group][:, None, :]).sum(axis=2)
     low = np.minimum.reduceat(reach.min(axis=1), starts)
     high = np.maximum.reduceat(reach.max(axis=1), starts)
     return np.concatenate([base + along * low[:, None], base + along * high[:, None]], axis=1)
