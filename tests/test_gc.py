@@ -150,6 +150,20 @@ async def test_what_cannot_be_new_does_not_wait() -> None:
     assert bench.slept == []
 
 
+async def test_geometry_beside_an_upload_shares_its_fate() -> None:
+    """If this fails, geometry of jobs that wait is collected, or that of lost uploads stays for ever."""
+    bench = Bench()
+    await bench.put(1, 2)
+    for number in (1, 2):
+        await bench.files.put(f"{key(number)}.geometry", pieces(b"{}"))
+    await bench.files.put(f"{key(2)}.other", pieces(b"{}"))
+    await bench.admit(1)
+    bench.clock.advance(100 * HOUR)
+    done = await bench.collector().run()
+    assert done.files == 2
+    assert await bench.keys() == [key(1), f"{key(1)}.geometry", f"{key(2)}.other"]
+
+
 async def test_a_file_is_not_submitted_when_it_may_be_collected_any_time() -> None:
     """If this fails, a job is admitted while a collector, which has just found no job, deletes its file."""
     bench = Bench()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Sequence
+=======
+import math
+from collections.abc import Iterator, Sequence
+>>>>>>> geo1
 
 import numpy as np
 from attrs import frozen
@@ -12,7 +17,7 @@ from dedup2d.geometry.coverage import Ground, covered, ground, sampled
 from dedup2d.geometry.flatten import Flat, Item
 from dedup2d.geometry.linework import Floats, Linework, box_of, transformed
 from dedup2d.geometry.poses import Features, Pose, features, proposals, refined
-from dedup2d.geometry.rounding import merged, with_arcs
+from dedup2d.geometry.rounding import groups, merged, with_arcs, with_whole_lines
 
 __all__ = ["Aligned", "Side", "align", "side"]
 
@@ -54,9 +59,29 @@ def side(flat: Flat, anchors: Sequence[tuple[int, complex]]) -> Side | None:
     box = _box(flat.ink, anchors)
     size = float(np.hypot(*(box[1] - box[0])))
     tolerance = min(max(RELATIVE * size, ROUNDED), max(1e-3 * size, 1e-9))
-    lines = with_arcs(flat.ink, tolerance)
+    whole = with_whole_lines(flat.ink, tolerance)
+    lines = with_arcs(whole, tolerance)
     long = merged(lines.segments[~lines.curved], tolerance)
-    return Side(lines, box, tolerance, features(lines, long, anchors, box))
+    return Side(lines, box, tolerance, features(lines, long, _shapes(whole, tolerance), anchors, box))
+
+
+def _shapes(lines: Linework, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middles of what hangs together of more than three segments, and its farthest points."""
+    group = groups(lines, tolerance)
+    sizes = np.bincount(group) if len(group) else np.empty(0, np.int64)
+    kept = sizes[group] > 3
+    number = np.unique(group[kept], return_inverse=True)[1].reshape(-1)
+    if not len(number):
+        return np.empty(0, complex), np.empty(0, complex)
+    segments = lines.segments[kept]
+    start, end = segments[:, 0] + 1j * segments[:, 1], segments[:, 2] + 1j * segments[:, 3]
+    lengths, halves = np.abs(end - start), (start + end) / 2
+    total = np.maximum(np.bincount(number, lengths), 1e-300)
+    middle = (np.bincount(number, lengths * halves.real) + 1j * np.bincount(number, lengths * halves.imag)) / total
+    points, owner = np.concatenate([start, end]), np.concatenate([number, number])
+    order = np.lexsort((-np.abs(points - middle[owner]), owner))
+    first = order[np.searchsorted(owner[order], np.arange(len(middle)))]
+    return middle, points[first]
 
 
 def _box(ink: Linework, anchors: Sequence[tuple[int, complex]]) -> tuple[Floats, Floats]:
@@ -80,7 +105,9 @@ def unique_places(one: Sequence[Item], two: Sequence[Item]) -> tuple[list[tuple[
     return tuple([(n, single[content]) for n, content in enumerate(shared[:40])] for single in singles)
 
 
-def align(query: Side, other: Side, scales: Sequence[float], *, mirrored: bool = False) -> list[Aligned]:
+def align(
+    query: Side, other: Side, scales: Sequence[float], *, mirrored: bool = False, anchored: bool = True
+) -> list[Aligned]:
     """
     Return the poses of *query* on *other* that cover most, best first, few; none if there is nothing to go by.
 
@@ -88,13 +115,17 @@ def align(query: Side, other: Side, scales: Sequence[float], *, mirrored: bool =
     """
     poses = _distinct(proposals(query.features, other.features, scales, mirrored=mirrored), query, other)
     if not len(query.lines) or not len(other.lines):
-        return [Aligned(pose, 0.0) for pose in poses[:KEPT]]
+        return [Aligned(pose, 0.0) for pose in poses]
     trial = _Trial.of(query, other)
     rated = sorted(((-trial.coarse(pose), n) for n, pose in enumerate(poses)))[:KEPT]
     found = []
     for _, n in rated:
-        pose = trial.refine(poses[n])
-        found.append(Aligned(pose, trial.fine(pose) - _doubt(pose, scales)))
+        best = max(
+            (Aligned(pose, trial.fine(pose)) for pose in trial.refinements(poses[n])), key=lambda a: a.share
+        )
+        found.append(Aligned(best.pose, best.share - _doubt(best.pose, scales)))
+        if best.share > 0.9999 and not anchored:
+            break
     return sorted(found, key=lambda one: (-round(one.share, 6), abs(np.angle(one.pose.factor))))
 
 
@@ -158,7 +189,8 @@ class _Trial:
         """Return the share of points that have something near in the other."""
         reach = max(COARSE * self.other.features.size, self.spacing)
         there = pose.affine().points(self.points)
-        hits = np.isfinite(self.tree.query(there, distance_upper_bound=reach)[0]).mean()
+        away = self.tree.query(there, distance_upper_bound=reach)[0]
+        hits = (np.isfinite(away).mean() + (away < max(reach / 8, self.spacing)).mean()) / 2
         low, high = there.min(axis=0), there.max(axis=0)
         size = float(np.hypot(*(high - low)))
         # What is put into a corner of the other is covered there, but covers little of it.
@@ -171,12 +203,17 @@ class _Trial:
         """How far apart the points are that stand for the other."""
         return float(self.other.lines.lengths.sum()) / max(1, self.tree.n)
 
-    def refine(self, pose: Pose) -> Pose:
-        """Fit *pose* to ends and centres."""
-        size = self.other.features.size
-        return refined(
-            pose, self.marks, self.mark_tree, self.other_marks, 3e-3 * size, 3 * self.tolerance(pose)
-        )
+    def refinements(self, pose: Pose) -> Iterator[Pose]:
+        """
+        Yield *pose*, and *pose* fitted to ends and centres that are near, less near, and far.
+
+        From afar dense places pull the wrong way; from near a pose that is slightly off is not put right.
+        """
+        yield pose
+        size, least = self.other.features.size, 3 * self.tolerance(pose)
+        for reach in (3 * least, 5e-4 * size, 3e-3 * size):
+            if reach >= least:
+                yield refined(pose, self.marks, self.mark_tree, self.other_marks, reach, least)
 
     def tolerance(self, pose: Pose) -> float:
         """Distance in the other's coordinates below which places count as equal."""

@@ -52,7 +52,7 @@ class Comparison:
 
     def certainty(self, leniency: Leniency) -> float:
         """Return what to multiply the score by: little bears out a scale that a line or two suggest."""
-        if self.pose is None:
+        if self.pose is None or self.overlay is None:
             return 1.0
         doubt = (
             1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
@@ -129,12 +129,20 @@ def _known_scales(query: Geometry, other: Geometry) -> list[float]:
     return scales
 
 
+<<<<<<< HEAD
 def _aligned(one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat) -> Aligned | None:
     found = align(one, two, scales)
+=======
+def _aligned(
+    one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat
+) -> Aligned | None:
+    anchored = bool(query.texts or query.dimensions)
+    found = align(one, two, scales, anchored=anchored)
+>>>>>>> geo1
     best = _best(found, query, other, two)
     if best is not None and best.share > 1 - MIRRORED_FROM:
         return best
-    turned = align(one, two, scales, mirrored=True)
+    turned = align(one, two, scales, mirrored=True, anchored=anchored)
     mirrored = _best(turned, query, other, two)
     if mirrored is not None and (best is None or mirrored.share > best.share + MIRRORED_FROM):
         return mirrored

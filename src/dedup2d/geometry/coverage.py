@@ -45,10 +45,16 @@ def points_for(lines: Linework, bounds: tuple[int, int, int]) -> int:
 
 
 def sampled(lines: Linework, wanted: int, least: int = 3) -> Samples:
-    """Return about *wanted* points, evenly along *lines*, ends included, at least *least* on each."""
+    """
+    Return about *wanted* points, evenly along *lines*, ends included.
+
+    There are at least *least* on each, and on an arc one for each eighth of a turn.
+    """
     lengths = lines.lengths
     spacing = max(float(lengths.sum()) / max(1, wanted), 1e-300)
     counts = np.clip(np.ceil(lengths / spacing).astype(np.int64) + 1, least, 2_000)
+    eighths = np.ceil(lines.arcs[:, 4] / (math.pi / 4) - 1e-9).astype(np.int64)
+    counts[len(lines.segments) :] = np.maximum(counts[len(lines.segments) :], eighths + 1)
     owner = np.repeat(np.arange(len(lengths)), counts)
     first = np.cumsum(counts) - counts
     along = (np.arange(len(owner)) - first[owner]) / (counts[owner] - 1)

@@ -386,8 +386,7 @@ def _hatch(hatch: Hatch, path: str) -> Item:
     points = [p[:2] for outline in hatch.paths for p in outline]
     place = None
     if points:
-        corners = np.array(points)
-        middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
+        middle = np.mean(points, axis=0)
         place = (float(middle[0]), float(middle[1]))
     pattern = "SOLID" if hatch.solid else (hatch.pattern or "").upper()
     return Item(kind="HATCH", path=path, place=place, content=pattern, value=hatch.area)

@@ -156,12 +156,10 @@ class Precision:
 
     async def extracted(self, file: DrawingFile) -> tuple[bytes | None, tuple[str, ...]]:
         """
-        Return the geometry of a DXF or DWG file, and what is to be said of it; none of other files.
+        Return the geometry of a DXF or DWG file, and what is to be said of it.
 
         Whatever goes wrong is said, and no error: the drawing is as good without.
         """
-        if not await _is_cad(file):
-            return None, ()
         try:
             async with self._reading, on_disk(file) as path:
                 found = await self.children.call(
@@ -194,7 +192,7 @@ class Precision:
             told = "its geometry was not stored: the vision server names files otherwise than by their sha256"
             return added if geometry is None else evolve(added, warnings=(*added.warnings, told))
         data, notes = (geometry.data, geometry.facts.warnings) if geometry is not None else (None, ())
-        if data is None and not await self.store.exists(tenant_id, added.file_hash):
+        if data is None and await _is_cad(file) and not await self.store.exists(tenant_id, added.file_hash):
             data, notes = await self.extracted(file)
         if data is not None:
             await self.store.put(tenant_id, added.file_hash, data)
