@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
-from dedup2d.geometry.aligning import LARGE, Aligned, Side, align, is_known, side, unique_places
+from dedup2d.geometry.aligning import LARGE, TELLING, Aligned, Side, align, is_known, side, unique_places
 from dedup2d.geometry.flatten import Flat, Item, flatten
 from dedup2d.geometry.items import Matched, match
+from dedup2d.geometry.linework import Affine
 from dedup2d.geometry.model import Geometry
 from dedup2d.geometry.overlay import Overlay, overlay
 from dedup2d.geometry.poses import Pose
@@ -23,6 +24,8 @@ INCH = 25.4
 PLACE = 2e-3
 """Share of the diagonal that a text or a dimension may lie elsewhere and not have moved."""
 TIED = 0.01
+DECIDING = 300
+"""Texts and dimensions, each, that decide between tied poses."""
 MIRRORED_FROM = 0.15
 """How much more of the drawings the mirrored pose must cover to be taken for it."""
 
@@ -54,9 +57,7 @@ class Comparison:
         """Return what to multiply the score by: little bears out a scale that a line or two suggest."""
         if self.pose is None or self.overlay is None:
             return 1.0
-        doubt = (
-            1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
-        )
+        doubt = 1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
         return doubt * (leniency.mirrored if self.pose.mirrored else 1.0)
 
     def similarity(self) -> Similarity | None:
@@ -99,9 +100,7 @@ def compared(query: Geometry, other: Geometry) -> Comparison:
     )
     scales = _known_scales(query, other)
     one, two = sides
-    aligned = (
-        _aligned(one, two, scales, query_flat, other_flat) if one is not None and two is not None else None
-    )
+    aligned = _aligned(one, two, scales, query_flat, other_flat) if one is not None and two is not None else None
     pose = aligned.pose if aligned is not None else None
     laid = None
     if pose is not None and one is not None and two is not None and len(one.lines) and len(two.lines):
@@ -129,16 +128,11 @@ def _known_scales(query: Geometry, other: Geometry) -> list[float]:
     return scales
 
 
-<<<<<<< HEAD
-def _aligned(one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat) -> Aligned | None:
-    found = align(one, two, scales)
-=======
 def _aligned(
     one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat
 ) -> Aligned | None:
     anchored = bool(query.texts or query.dimensions)
     found = align(one, two, scales, anchored=anchored)
->>>>>>> geo1
     best = _best(found, query, other, two)
     if best is not None and best.share > 1 - MIRRORED_FROM:
         return best
@@ -154,8 +148,10 @@ def _best(found: Sequence[Aligned], query: Flat, other: Flat, two: Side) -> Alig
     if not found:
         return None
     tied = [one for one in found if one.share >= found[0].share - TIED]
-    if len(tied) == 1 or not (query.texts or query.dimensions):
+    few = query.texts, query.dimensions
+    if len(tied) == 1 or not any(few) or (len(two.lines) and found[0].share < TELLING):
         return tied[0]
+    query = evolve(query, texts=query.texts[:DECIDING], dimensions=query.dimensions[:DECIDING], hatches=(), inserts=())
     return max(tied, key=lambda one: _in_place(one.pose, query, other, two))
 
 
