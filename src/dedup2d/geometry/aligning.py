@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from attrs import frozen
@@ -15,7 +15,7 @@ from dedup2d.geometry.linework import Floats, Linework, box_of, joined, transfor
 from dedup2d.geometry.poses import Features, Pose, features, proposals, refined
 from dedup2d.geometry.rounding import groups, merged, with_arcs, with_whole_lines
 
-__all__ = ["Aligned", "Side", "align", "side"]
+__all__ = ["TELLING", "Aligned", "Side", "align", "side"]
 
 ROUNDED = 1.5e-3
 """Drawing units that rounding both drawings to three decimals may put between two points."""
@@ -23,9 +23,13 @@ RELATIVE = 1e-5
 """Share of the drawing's diagonal below which places count as equal."""
 COARSE = 2e-3
 TRIED = 400
-CHECKED = 1_000
+CHECKED = 250
 KEPT = 5
-MARKS = 4_000
+FITTED = 2
+FITS = 0.9999
+TELLING = 0.3
+"""Share from which poses that cover the same are told apart by texts."""
+MARKS = 2_000
 LARGE = 25_000
 """Segments and arcs above which a sample of them is looked up, in the whole of the other drawing."""
 
@@ -38,6 +42,11 @@ class Side:
     box: tuple[Floats, Floats]
     tolerance: float
     features: Features
+
+    @cached_property
+    def ground(self) -> Ground:
+        """The line work to be covered by."""
+        return ground(self.lines)
 
 
 @frozen(eq=False)
@@ -114,14 +123,12 @@ def align(
         return [Aligned(pose, 0.0) for pose in poses]
     trial = _Trial.of(query, other)
     rated = sorted(((-trial.coarse(pose), n) for n, pose in enumerate(poses)))[:KEPT]
-    found = []
-    for _, n in rated:
-        best = max(
-            (Aligned(pose, trial.fine(pose)) for pose in trial.refinements(poses[n])), key=lambda a: a.share
-        )
-        found.append(Aligned(best.pose, best.share - _doubt(best.pose, scales)))
-        if best.share > 0.9999 and not anchored:
-            break
+    first = sorted(((-trial.fine(poses[n]), n) for _, n in rated))
+    found = [Aligned(poses[n], -share) for share, n in first]
+    for place in range(len(found) if anchored and found[0].share > TELLING else FITTED):
+        if place < len(found) and found[place].share < FITS:
+            found[place] = trial.fitted(found[place])
+    found = [Aligned(one.pose, one.share - _doubt(one.pose, scales)) for one in found]
     return sorted(found, key=lambda one: (-round(one.share, 6), abs(np.angle(one.pose.factor))))
 
 
@@ -177,8 +184,8 @@ class _Trial:
             marks,
             cKDTree(np.column_stack([other_marks.real, other_marks.imag])),
             other_marks,
-            (some_lines(query.lines, CHECKED), ground(query.lines)),
-            (some_lines(other.lines, CHECKED), ground(other.lines)),
+            (some_lines(query.lines, CHECKED), query.ground),
+            (some_lines(other.lines, CHECKED), other.ground),
         )
 
     def coarse(self, pose: Pose) -> float:
@@ -199,13 +206,17 @@ class _Trial:
         """How far apart the points are that stand for the other."""
         return float(self.other.lines.lengths.sum()) / max(1, self.tree.n)
 
+    def fitted(self, one: Aligned) -> Aligned:
+        """Return *one* or what covers more when fitted."""
+        tried = [Aligned(pose, self.fine(pose)) for pose in self.refinements(one.pose)]
+        return max([one, *tried], key=lambda each: each.share)
+
     def refinements(self, pose: Pose) -> Iterator[Pose]:
         """
-        Yield *pose*, and *pose* fitted to ends and centres that are near, less near, and far.
+        Yield *pose* fitted to ends and centres that are near, less near, and far.
 
         From afar dense places pull the wrong way; from near a pose that is slightly off is not put right.
         """
-        yield pose
         size, least = self.other.features.size, 3 * self.tolerance(pose)
         for reach in (3 * least, 5e-4 * size, 3e-3 * size):
             if reach >= least:
@@ -218,19 +229,12 @@ class _Trial:
     def fine(self, pose: Pose) -> float:
         """Return the share of a sample of both that lies on the other, harmonic mean."""
         tolerance = self.tolerance(pose)
-        there = _share(*self.query_check, *self.other_check, pose, tolerance)
-        return there
-
-
-def _share(
-    query: Linework, _: Ground, other: Linework, on_other: Ground, pose: Pose, tolerance: float
-) -> float:
-    moved = transformed(query, pose.affine())
-    there = covered(sampled(moved, CHECKED), moved, on_other, tolerance).mean()
-    back = transformed(other, pose.affine().inverse())
-    scale = max(pose.scale, 1e-300)
-    here = covered(sampled(back, CHECKED), back, _, tolerance / scale).mean()
-    return float(2 * there * here / max(there + here, 1e-9))
+        (query, on_query), (other, on_other) = self.query_check, self.other_check
+        moved = transformed(query, pose.affine())
+        there = covered(sampled(moved, CHECKED), moved, on_other, tolerance).mean()
+        back = transformed(other, pose.affine().inverse())
+        here = covered(sampled(back, CHECKED), back, on_query, tolerance / pose.scale).mean()
+        return float(2 * there * here / max(there + here, 1e-9))
 
 
 def some_lines(lines: Linework, most: int) -> Linework:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
-from dedup2d.geometry.aligning import LARGE, Aligned, Side, align, is_known, side, unique_places
+from dedup2d.geometry.aligning import LARGE, TELLING, Aligned, Side, align, is_known, side, unique_places
 from dedup2d.geometry.flatten import Flat, Item, flatten
 from dedup2d.geometry.items import Matched, match
 from dedup2d.geometry.linework import Affine
@@ -24,6 +24,8 @@ INCH = 25.4
 PLACE = 2e-3
 """Share of the diagonal that a text or a dimension may lie elsewhere and not have moved."""
 TIED = 0.01
+DECIDING = 300
+"""Texts and dimensions, each, that decide between tied poses."""
 MIRRORED_FROM = 0.15
 """How much more of the drawings the mirrored pose must cover to be taken for it."""
 
@@ -146,8 +148,10 @@ def _best(found: Sequence[Aligned], query: Flat, other: Flat, two: Side) -> Alig
     if not found:
         return None
     tied = [one for one in found if one.share >= found[0].share - TIED]
-    if len(tied) == 1 or not (query.texts or query.dimensions):
+    few = query.texts, query.dimensions
+    if len(tied) == 1 or not any(few) or (len(two.lines) and found[0].share < TELLING):
         return tied[0]
+    query = evolve(query, texts=query.texts[:DECIDING], dimensions=query.dimensions[:DECIDING], hatches=(), inserts=())
     return max(tied, key=lambda one: _in_place(one.pose, query, other, two))
 
 
