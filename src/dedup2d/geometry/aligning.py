@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from attrs import frozen
@@ -13,9 +13,9 @@ from dedup2d.geometry.coverage import Ground, covered, ground, sampled
 from dedup2d.geometry.flatten import Flat, Item
 from dedup2d.geometry.linework import Floats, Linework, box_of, joined, transformed
 from dedup2d.geometry.poses import Features, Pose, features, proposals, refined
-from dedup2d.geometry.rounding import merged, with_arcs
+from dedup2d.geometry.rounding import groups, merged, with_arcs, with_whole_lines
 
-__all__ = ["Aligned", "Side", "align", "side"]
+__all__ = ["TELLING", "Aligned", "Side", "align", "side"]
 
 ROUNDED = 1.5e-3
 """Drawing units that rounding both drawings to three decimals may put between two points."""
@@ -23,9 +23,13 @@ RELATIVE = 1e-5
 """Share of the drawing's diagonal below which places count as equal."""
 COARSE = 2e-3
 TRIED = 400
-CHECKED = 1_000
+CHECKED = 250
 KEPT = 5
-MARKS = 4_000
+FITTED = 2
+FITS = 0.9999
+TELLING = 0.3
+"""Share from which poses that cover the same are told apart by texts."""
+MARKS = 2_000
 LARGE = 25_000
 """Segments and arcs above which a sample of them is looked up, in the whole of the other drawing."""
 
@@ -38,6 +42,11 @@ class Side:
     box: tuple[Floats, Floats]
     tolerance: float
     features: Features
+
+    @cached_property
+    def ground(self) -> Ground:
+        """The line work to be covered by."""
+        return ground(self.lines)
 
 
 @frozen(eq=False)
@@ -55,9 +64,29 @@ def side(flat: Flat, anchors: Sequence[tuple[int, complex]]) -> Side | None:
     box = _box(flat.ink, anchors)
     size = float(np.hypot(*(box[1] - box[0])))
     tolerance = min(max(RELATIVE * size, ROUNDED), max(1e-3 * size, 1e-9))
-    lines = with_arcs(flat.ink, tolerance)
+    whole = with_whole_lines(flat.ink, tolerance)
+    lines = with_arcs(whole, tolerance)
     long = merged(lines.segments[~lines.curved], tolerance)
-    return Side(lines, box, tolerance, features(lines, long, anchors, box))
+    return Side(lines, box, tolerance, features(lines, long, _shapes(whole, tolerance), anchors, box))
+
+
+def _shapes(lines: Linework, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middles of what hangs together of more than three segments, and its farthest points."""
+    group = groups(lines, tolerance)
+    sizes = np.bincount(group) if len(group) else np.empty(0, np.int64)
+    kept = sizes[group] > 3
+    number = np.unique(group[kept], return_inverse=True)[1].reshape(-1)
+    if not len(number):
+        return np.empty(0, complex), np.empty(0, complex)
+    segments = lines.segments[kept]
+    start, end = segments[:, 0] + 1j * segments[:, 1], segments[:, 2] + 1j * segments[:, 3]
+    lengths, halves = np.abs(end - start), (start + end) / 2
+    total = np.maximum(np.bincount(number, lengths), 1e-300)
+    middle = (np.bincount(number, lengths * halves.real) + 1j * np.bincount(number, lengths * halves.imag)) / total
+    points, owner = np.concatenate([start, end]), np.concatenate([number, number])
+    order = np.lexsort((-np.abs(points - middle[owner]), owner))
+    first = order[np.searchsorted(owner[order], np.arange(len(middle)))]
+    return middle, points[first]
 
 
 def _box(ink: Linework, anchors: Sequence[tuple[int, complex]]) -> tuple[Floats, Floats]:
@@ -81,7 +110,9 @@ def unique_places(one: Sequence[Item], two: Sequence[Item]) -> tuple[list[tuple[
     return tuple([(n, single[content]) for n, content in enumerate(shared[:40])] for single in singles)
 
 
-def align(query: Side, other: Side, scales: Sequence[float], *, mirrored: bool = False) -> list[Aligned]:
+def align(
+    query: Side, other: Side, scales: Sequence[float], *, mirrored: bool = False, anchored: bool = True
+) -> list[Aligned]:
     """
     Return the poses of *query* on *other* that cover most, best first, few; none if there is nothing to go by.
 
@@ -89,13 +120,15 @@ def align(query: Side, other: Side, scales: Sequence[float], *, mirrored: bool =
     """
     poses = _distinct(proposals(query.features, other.features, scales, mirrored=mirrored), query, other)
     if not len(query.lines) or not len(other.lines):
-        return [Aligned(pose, 0.0) for pose in poses[:KEPT]]
+        return [Aligned(pose, 0.0) for pose in poses]
     trial = _Trial.of(query, other)
     rated = sorted(((-trial.coarse(pose), n) for n, pose in enumerate(poses)))[:KEPT]
-    found = []
-    for _, n in rated:
-        pose = trial.refine(poses[n])
-        found.append(Aligned(pose, trial.fine(pose) - _doubt(pose, scales)))
+    first = sorted(((-trial.fine(poses[n]), n) for _, n in rated))
+    found = [Aligned(poses[n], -share) for share, n in first]
+    for place in range(len(found) if anchored and found[0].share > TELLING else FITTED):
+        if place < len(found) and found[place].share < FITS:
+            found[place] = trial.fitted(found[place])
+    found = [Aligned(one.pose, one.share - _doubt(one.pose, scales)) for one in found]
     return sorted(found, key=lambda one: (-round(one.share, 6), abs(np.angle(one.pose.factor))))
 
 
@@ -151,15 +184,16 @@ class _Trial:
             marks,
             cKDTree(np.column_stack([other_marks.real, other_marks.imag])),
             other_marks,
-            (some_lines(query.lines, CHECKED), ground(query.lines)),
-            (some_lines(other.lines, CHECKED), ground(other.lines)),
+            (some_lines(query.lines, CHECKED), query.ground),
+            (some_lines(other.lines, CHECKED), other.ground),
         )
 
     def coarse(self, pose: Pose) -> float:
         """Return the share of points that have something near in the other."""
         reach = max(COARSE * self.other.features.size, self.spacing)
         there = pose.affine().points(self.points)
-        hits = np.isfinite(self.tree.query(there, distance_upper_bound=reach)[0]).mean()
+        away = self.tree.query(there, distance_upper_bound=reach)[0]
+        hits = (np.isfinite(away).mean() + (away < max(reach / 8, self.spacing)).mean()) / 2
         low, high = there.min(axis=0), there.max(axis=0)
         size = float(np.hypot(*(high - low)))
         # What is put into a corner of the other is covered there, but covers little of it.
@@ -172,12 +206,21 @@ class _Trial:
         """How far apart the points are that stand for the other."""
         return float(self.other.lines.lengths.sum()) / max(1, self.tree.n)
 
-    def refine(self, pose: Pose) -> Pose:
-        """Fit *pose* to ends and centres."""
-        size = self.other.features.size
-        return refined(
-            pose, self.marks, self.mark_tree, self.other_marks, 3e-3 * size, 3 * self.tolerance(pose)
-        )
+    def fitted(self, one: Aligned) -> Aligned:
+        """Return *one* or what covers more when fitted."""
+        tried = [Aligned(pose, self.fine(pose)) for pose in self.refinements(one.pose)]
+        return max([one, *tried], key=lambda each: each.share)
+
+    def refinements(self, pose: Pose) -> Iterator[Pose]:
+        """
+        Yield *pose* fitted to ends and centres that are near, less near, and far.
+
+        From afar dense places pull the wrong way; from near a pose that is slightly off is not put right.
+        """
+        size, least = self.other.features.size, 3 * self.tolerance(pose)
+        for reach in (3 * least, 5e-4 * size, 3e-3 * size):
+            if reach >= least:
+                yield refined(pose, self.marks, self.mark_tree, self.other_marks, reach, least)
 
     def tolerance(self, pose: Pose) -> float:
         """Distance in the other's coordinates below which places count as equal."""
@@ -186,19 +229,12 @@ class _Trial:
     def fine(self, pose: Pose) -> float:
         """Return the share of a sample of both that lies on the other, harmonic mean."""
         tolerance = self.tolerance(pose)
-        there = _share(*self.query_check, *self.other_check, pose, tolerance)
-        return there
-
-
-def _share(
-    query: Linework, _: Ground, other: Linework, on_other: Ground, pose: Pose, tolerance: float
-) -> float:
-    moved = transformed(query, pose.affine())
-    there = covered(sampled(moved, CHECKED), moved, on_other, tolerance).mean()
-    back = transformed(other, pose.affine().inverse())
-    scale = max(pose.scale, 1e-300)
-    here = covered(sampled(back, CHECKED), back, _, tolerance / scale).mean()
-    return float(2 * there * here / max(there + here, 1e-9))
+        (query, on_query), (other, on_other) = self.query_check, self.other_check
+        moved = transformed(query, pose.affine())
+        there = covered(sampled(moved, CHECKED), moved, on_other, tolerance).mean()
+        back = transformed(other, pose.affine().inverse())
+        here = covered(sampled(back, CHECKED), back, on_query, tolerance / pose.scale).mean()
+        return float(2 * there * here / max(there + here, 1e-9))
 
 
 def some_lines(lines: Linework, most: int) -> Linework:

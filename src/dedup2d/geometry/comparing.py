@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
-from dedup2d.geometry.aligning import LARGE, Aligned, Side, align, is_known, side, unique_places
+from dedup2d.geometry.aligning import LARGE, TELLING, Aligned, Side, align, is_known, side, unique_places
 from dedup2d.geometry.flatten import Flat, Item, flatten
 from dedup2d.geometry.items import Matched, match
 from dedup2d.geometry.linework import Affine
@@ -24,6 +24,8 @@ INCH = 25.4
 PLACE = 2e-3
 """Share of the diagonal that a text or a dimension may lie elsewhere and not have moved."""
 TIED = 0.01
+DECIDING = 300
+"""Texts and dimensions, each, that decide between tied poses."""
 MIRRORED_FROM = 0.15
 """How much more of the drawings the mirrored pose must cover to be taken for it."""
 
@@ -53,7 +55,7 @@ class Comparison:
 
     def certainty(self, leniency: Leniency) -> float:
         """Return what to multiply the score by: little bears out a scale that a line or two suggest."""
-        if self.pose is None:
+        if self.pose is None or self.overlay is None:
             return 1.0
         doubt = 1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
         return doubt * (leniency.mirrored if self.pose.mirrored else 1.0)
@@ -129,11 +131,12 @@ def _known_scales(query: Geometry, other: Geometry) -> list[float]:
 def _aligned(
     one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat
 ) -> Aligned | None:
-    found = align(one, two, scales)
+    anchored = bool(query.texts or query.dimensions)
+    found = align(one, two, scales, anchored=anchored)
     best = _best(found, query, other, two)
     if best is not None and best.share > 1 - MIRRORED_FROM:
         return best
-    turned = align(one, two, scales, mirrored=True)
+    turned = align(one, two, scales, mirrored=True, anchored=anchored)
     mirrored = _best(turned, query, other, two)
     if mirrored is not None and (best is None or mirrored.share > best.share + MIRRORED_FROM):
         return mirrored
@@ -145,8 +148,10 @@ def _best(found: Sequence[Aligned], query: Flat, other: Flat, two: Side) -> Alig
     if not found:
         return None
     tied = [one for one in found if one.share >= found[0].share - TIED]
-    if len(tied) == 1 or not (query.texts or query.dimensions):
+    few = query.texts, query.dimensions
+    if len(tied) == 1 or not any(few) or (len(two.lines) and found[0].share < TELLING):
         return tied[0]
+    query = evolve(query, texts=query.texts[:DECIDING], dimensions=query.dimensions[:DECIDING], hatches=(), inserts=())
     return max(tied, key=lambda one: _in_place(one.pose, query, other, two))
 
 

@@ -16,6 +16,8 @@ GROUND_POINTS = (4_000, 30, 60_000)
 SAMPLE_POINTS = (1_500, 12, 60_000)
 """Points on all line work: at least, for each segment or arc, at most."""
 NEIGHBOURS = 6
+MAX_SLACK = 50
+"""Tolerances that a chord may lie off the curve it stands for."""
 CROSSING = 0.4  # sine of the angle from which a line crosses rather than follows another
 
 
@@ -45,10 +47,16 @@ def points_for(lines: Linework, bounds: tuple[int, int, int]) -> int:
 
 
 def sampled(lines: Linework, wanted: int, least: int = 3) -> Samples:
-    """Return about *wanted* points, evenly along *lines*, ends included, at least *least* on each."""
+    """
+    Return about *wanted* points, evenly along *lines*, ends included.
+
+    There are at least *least* on each, and on an arc one for each eighth of a turn.
+    """
     lengths = lines.lengths
     spacing = max(float(lengths.sum()) / max(1, wanted), 1e-300)
     counts = np.clip(np.ceil(lengths / spacing).astype(np.int64) + 1, least, 2_000)
+    eighths = np.ceil(lines.arcs[:, 4] / (math.pi / 4) - 1e-9).astype(np.int64)
+    counts[len(lines.segments) :] = np.maximum(counts[len(lines.segments) :], eighths + 1)
     owner = np.repeat(np.arange(len(lengths)), counts)
     first = np.cumsum(counts) - counts
     along = (np.arange(len(owner)) - first[owner]) / (counts[owner] - 1)
@@ -91,12 +99,14 @@ def covered(samples: Samples, lines: Linework, on: Ground, tolerance: float) -> 
     Chords lie off the arc that they stand for by their height: that much is allowed where their ends are on it.
     """
     k = min(NEIGHBOURS, len(on.owner))
-    _, near = on.tree.query(_keys(samples, on.spacing), k=k)
+    # What is further away than the points of the ground are apart, turned by a crossing, is not followed.
+    reach = 1.2 * on.spacing + (MAX_SLACK + 2) * tolerance
+    _, near = on.tree.query(_keys(samples, on.spacing), k=k, distance_upper_bound=reach)
     near = near.reshape(len(samples.owner), k)
     found = np.zeros(len(samples.owner), bool)
     # The ends of lines, where the nearest may belong to another, make the further neighbours worth asking.
     for column in range(k):
-        todo = np.flatnonzero(~found)
+        todo = np.flatnonzero(~found & (near[:, column] < len(on.owner)))
         if not len(todo):
             break
         found[todo] = _lies_on(samples, lines, on.lines, todo, on.owner[near[todo, column]], tolerance)
@@ -141,7 +151,7 @@ def _curve_slack(
         np.hypot(one[:, 2] - one[:, 0], one[:, 3] - one[:, 1]),
         np.hypot(two[:, 2] - two[:, 0], two[:, 3] - two[:, 1]),
     )
-    slack[both] = np.where(curved, np.minimum(longest / 40, 50 * tolerance), 0.0)
+    slack[both] = np.where(curved, np.minimum(longest / 40, MAX_SLACK * tolerance), 0.0)
     mixed = ~both & (
         ((mine < own_straight) & lines.curved[np.minimum(mine, own_straight - 1)] if own_straight else False)
         | ((owner < straight) & others.curved[np.minimum(owner, straight - 1)] if straight else False)

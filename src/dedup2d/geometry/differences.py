@@ -29,16 +29,20 @@ def differences(comparison: Comparison, max_paths: int) -> GeometryDiff:
         "blocks": (flats[0].inserts, flats[1].inserts),
     }
     found: list[DiffEntry] = []
+    counts: Counter[str] = Counter()
     for section in _ORDER:
         if section == "entities":
-            found += line_changes(comparison)
-        elif section == "layers":
-            found += _layers(comparison)
-        elif section in comparison.items:
-            found += _of_items(section, comparison.items[section], *items[section], back)
-    counts = Counter(f"{entry.section}.{entry.kind.value}" for entry in found)
+            entries, kinds = line_changes(comparison, max_paths)
+            counts.update({f"entities.{kind.value}": count for kind, count in kinds.items()})
+            found += entries
+            continue
+        new = list(_layers(comparison)) if section == "layers" else []
+        if section in comparison.items:
+            new = list(_of_items(section, comparison.items[section], *items[section], back))
+        counts.update(f"{section}.{entry.kind.value}" for entry in new)
+        found += new
     return GeometryDiff(
-        entries=tuple(found[:max_paths]), counts=dict(counts), truncated=len(found) > max_paths
+        entries=tuple(found[:max_paths]), counts=dict(counts), truncated=counts.total() > max_paths
     )
 
 

@@ -178,7 +178,11 @@ class _Flattening:
         )
 
     def _add(self, pile: _Pile, entity: Entity, path: str) -> None:
-        if isinstance(entity, Insert):
+        if isinstance(entity, Line):  # first, for most are
+            pile.segments.append((*entity.start[:2], *entity.end[:2]))  # type: ignore[arg-type]
+            pile.segment_source.append(len(pile.sources))
+            pile.sources.append((entity, path))
+        elif isinstance(entity, Insert):
             self._insert(pile, entity, path)
         elif isinstance(entity, Text):
             if entity.text.strip():
@@ -289,10 +293,7 @@ def _moved(item: Item, pose: Affine, path: str) -> Item:
 
 
 def _draw(pile: _Pile, entity: Any, source: int) -> None:
-    if isinstance(entity, Line):
-        pile.segments.append((*entity.start[:2], *entity.end[:2]))  # type: ignore[arg-type]
-        pile.segment_source.append(source)
-    elif isinstance(entity, Circle):
+    if isinstance(entity, Circle):
         pile.arcs.append((*entity.center[:2], entity.radius, 0.0, 2 * math.pi))  # type: ignore[arg-type]
         pile.arc_source.append(source)
     elif isinstance(entity, Arc):
@@ -386,8 +387,7 @@ def _hatch(hatch: Hatch, path: str) -> Item:
     points = [p[:2] for outline in hatch.paths for p in outline]
     place = None
     if points:
-        corners = np.array(points)
-        middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
+        middle = np.mean(points, axis=0)
         place = (float(middle[0]), float(middle[1]))
     pattern = "SOLID" if hatch.solid else (hatch.pattern or "").upper()
     return Item(kind="HATCH", path=path, place=place, content=pattern, value=hatch.area)

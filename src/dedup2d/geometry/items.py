@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 
@@ -137,6 +138,8 @@ def _nearest(a: Floats, b: Floats, reach: float) -> list[tuple[int, int]]:
     """Return pairs of places, each in one pair at most, so that their distances are small."""
     if not len(a) or not len(b):
         return []
+    if len(a) == len(b) == 1:
+        return [(0, 0)] if math.hypot(*(a[0] - b[0])) <= reach else []
     if max(len(a), len(b)) <= ASSIGNED:
         distance = np.hypot(a[:, None, 0] - b[None, :, 0], a[:, None, 1] - b[None, :, 1])
         # Beyond the reach all are equally bad: otherwise one far pair would push near ones apart.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -81,20 +81,35 @@ def forgiven(comparison: Comparison, leniency: Leniency) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-def line_changes(comparison: Comparison) -> list[DiffEntry]:
-    """Return the entities that differ, longest first."""
+def line_changes(comparison: Comparison, most: int) -> tuple[list[DiffEntry], Counter[DiffKind]]:
+    """Return the entities that differ, longest first, *most* of them, and how many there are of each kind."""
     odds = _Odds.of(comparison)
     if odds is None:
-        return []
-    ours, theirs, pairs = odds.ours, odds.theirs, odds.pairs
-    found = [(max(ours.lengths[i], theirs.lengths[j]), _pair(ours, theirs, i, j)) for i, j in pairs]
-    left = set(range(len(ours.numbers))) - {i for i, _ in pairs}
-    new = set(range(len(theirs.numbers))) - {j for _, j in pairs}
+        return [], Counter()
+    ours, theirs = odds.ours, odds.theirs
+    left = set(range(len(ours.numbers))) - {i for i, _ in odds.pairs}
+    new = set(range(len(theirs.numbers))) - {j for _, j in odds.pairs}
+    found: list[tuple[float, DiffKind, int, int]] = [
+        (
+            -max(ours.lengths[i], theirs.lengths[j]),
+            DiffKind.MOVED if _alike(ours, theirs, i, j) else DiffKind.CHANGED,
+            i,
+            j,
+        )
+        for i, j in odds.pairs
+    ]
+    found += [(-ours.lengths[i], DiffKind.REMOVED, i, -1) for i in left]
+    found += [(-theirs.lengths[j], DiffKind.ADDED, -1, j) for j in new]
+    found.sort()
     back = odds.there.inverse()
-    found += [(ours.lengths[i], _single(ours, i, DiffKind.REMOVED, Affine())) for i in sorted(left)]
-    found += [(theirs.lengths[j], _single(theirs, j, DiffKind.ADDED, back)) for j in sorted(new)]
-    found.sort(key=lambda entry: -entry[0])
-    return [entry for _, entry in found]
+    entries = [_entry(ours, theirs, kind, i, j, back) for _, kind, i, j in found[:most]]
+    return entries, Counter(kind for _, kind, _, _ in found)
+
+
+def _entry(ours: _Odd, theirs: _Odd, kind: DiffKind, i: int, j: int, back: Affine) -> DiffEntry:
+    if kind is DiffKind.REMOVED:
+        return _single(ours, i, kind, Affine())
+    return _single(theirs, j, kind, back) if kind is DiffKind.ADDED else _pair(ours, theirs, kind, i, j)
 
 
 def _alike(ours: _Odd, theirs: _Odd, i: int, j: int) -> bool:
@@ -184,12 +199,12 @@ def _candidates(ours: _Odd, theirs: _Odd, a: Ints, b: Ints, reach: float) -> tup
     return row[good], column[good], cost[good]
 
 
-def _pair(ours: _Odd, theirs: _Odd, i: int, j: int) -> DiffEntry:
+def _pair(ours: _Odd, theirs: _Odd, kind: DiffKind, i: int, j: int) -> DiffEntry:
     entity, path = ours.flat.sources[ours.numbers[i]]
     _, other_path = theirs.flat.sources[theirs.numbers[j]]
     before, after = _told(ours, i), _told(theirs, j)
     return DiffEntry(
-        kind=DiffKind.MOVED if _alike(ours, theirs, i, j) else DiffKind.CHANGED,
+        kind=kind,
         section="entities",
         type=entity.type,
         path=path,

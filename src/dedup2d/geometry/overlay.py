@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from attrs import frozen
 
-from dedup2d.geometry.aligning import LARGE, Side, some_lines
-from dedup2d.geometry.coverage import SAMPLE_POINTS, covered, ground, points_for, sampled
-from dedup2d.geometry.linework import Floats, Ints, Linework, joined, transformed
+from dedup2d.geometry.aligning import LARGE, Side
+from dedup2d.geometry.coverage import SAMPLE_POINTS, Ground, covered, ground, points_for, sampled
+from dedup2d.geometry.linework import Affine, Floats, Ints, Linework, joined, transformed
 from dedup2d.geometry.poses import Pose
 
 __all__ = ["Overlay", "Shares", "overlay"]
@@ -62,20 +62,22 @@ def overlay(
     """
     there, back = pose.affine(), pose.affine().inverse()
     scale = pose.scale
-    ours = _shares(query.lines, there, joined([other.lines, other_extra]), tolerance)
-    theirs = _shares(other.lines, back, joined([query.lines, query_extra]), tolerance / scale)
+    ours = _shares(query.lines, there, _ground(other, other_extra), tolerance)
+    theirs = _shares(other.lines, back, _ground(query, query_extra), tolerance / scale)
     return Overlay(ours, theirs, max(len(query.lines), len(other.lines)) > LARGE)
 
 
-def _shares(lines: Linework, by: object, onto: Linework, tolerance: float) -> Shares:
+def _ground(side: Side, extra: Linework) -> Ground:
+    return ground(joined([side.lines, extra])) if len(extra) else side.ground
+
+
+def _shares(lines: Linework, by: Affine, onto: Ground, tolerance: float) -> Shares:
     weight = _weights(lines)
     if len(lines) > LARGE:
         lines, weight = _some(lines, weight)
-    moved = transformed(lines, by)  # type: ignore[arg-type]
-    if len(moved) != len(lines):  # similarities keep arcs, so this cannot be
-        raise AssertionError
+    moved = transformed(lines, by)
     samples = sampled(moved, points_for(moved, SAMPLE_POINTS))
-    hit = covered(samples, moved, ground(onto), tolerance)
+    hit = covered(samples, moved, onto, tolerance)
     share = np.bincount(samples.owner, hit, len(lines)) / np.bincount(samples.owner, minlength=len(lines))
     return Shares(lines, share, weight)
 

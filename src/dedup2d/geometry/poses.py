@@ -20,9 +20,12 @@ __all__ = ["Features", "Pose", "features", "proposals", "refined"]
 
 LONGEST = 140
 ALIKE = 12
-ROUND = 14
+SHAPES = 60
+ROUND = 20
 ANCHORS = 12
 MAX_SCALE = 1e4
+DIRECTED = 3
+"""Kind of bars from which on their ends are told apart."""
 
 
 @frozen
@@ -52,7 +55,6 @@ class Features:
     Args:
         bars: complex (N, 2), both ends of the longest lines and of lines between marks.
         kind: int64 (N,), bars of different kinds do not vote together.
-        directed: bool (N,), whether the ends are told apart.
         marks: complex (M,), ends of lines and centres, for refining.
         rounds: complex centres (K,).
         radii: (K,).
@@ -62,7 +64,6 @@ class Features:
 
     bars: np.ndarray
     kind: Ints
-    directed: np.ndarray
     marks: np.ndarray
     rounds: np.ndarray
     radii: Floats
@@ -71,52 +72,69 @@ class Features:
 
 
 def features(
-    lines: Linework, long: Floats, anchors: Sequence[tuple[int, complex]], box: tuple[Floats, Floats]
+    lines: Linework,
+    long: Floats,
+    shapes: tuple[np.ndarray, np.ndarray],
+    anchors: Sequence[tuple[int, complex]],
+    box: tuple[Floats, Floats],
 ) -> Features:
     """
     Return what votes of *lines*, whose maximal straight lines are *long*.
 
-    *anchors* are places of texts, each with a number that stands for its content.
+    *shapes* are the middles of what hangs together, and its points farthest from there; *anchors* are places of
+    texts, each with a number that stands for its content.
     """
-    straight = _chosen(long[:, 0] + 1j * long[:, 1], long[:, 2] + 1j * long[:, 3])
-    centres, radii = lines.arcs[:, 0] + 1j * lines.arcs[:, 1], lines.arcs[:, 2]
-    chosen = _few_alike(radii, ROUND, 3)
-    round_bars = _between(centres[chosen])
+    marks = _marks(lines)
+    centre = complex(marks.mean()) if len(marks) else complex(*((box[0] + box[1]) / 2))
+    ends = np.stack([long[:, 0] + 1j * long[:, 1], long[:, 2] + 1j * long[:, 3]], axis=1)
+    straight = ends[_few_alike(np.abs(ends[:, 1] - ends[:, 0]), ends.mean(axis=1) - centre, LONGEST, ALIKE)]
+    middles, tips = shapes
+    spans = np.abs(tips - middles)
+    chosen = _few_alike(spans, middles - centre, SHAPES, 4)
+    shape_bars = np.stack([middles[chosen], tips[chosen]], axis=1)
+    rounds, radii = lines.arcs[:, 0] + 1j * lines.arcs[:, 1], lines.arcs[:, 2]
+    picked = _few_alike(radii, rounds - centre, ROUND, 3)
+    standing = _few_alike(spans, middles - centre, ROUND // 2, 3)
+    between = [_between(rounds[picked]), _between(middles[standing])]
     text_bars, text_kinds = _text_bars(anchors)
-    bars = np.concatenate([straight, round_bars, text_bars])
-    kind = np.concatenate([np.zeros(len(straight)), np.ones(len(round_bars)), text_kinds]).astype(np.int64)
-    ends = lines.segments.reshape(-1, 2)
     low, high = box
-    marks = [ends[:, 0] + 1j * ends[:, 1], centres]
-    open_arcs = lines.arcs[lines.arcs[:, 4] < 6.28]
-    if len(open_arcs):
-        tips = arc_points(open_arcs, np.array([0.0, 1.0])).reshape(-1, 2)
-        marks.append(tips[:, 0] + 1j * tips[:, 1])
+    kinds = [np.full(len(bars), k) for k, bars in enumerate((straight, *between, shape_bars))]
     return Features(
-        bars=bars,
-        kind=kind,
-        directed=kind > 1,
-        marks=np.concatenate(marks),
-        rounds=centres[chosen],
-        radii=radii[chosen],
+        bars=np.concatenate([straight, *between, shape_bars, text_bars]),
+        kind=np.concatenate([*kinds, text_kinds]).astype(np.int64),
+        marks=marks,
+        rounds=rounds[picked],
+        radii=radii[picked],
         middle=complex(*((low + high) / 2)),
         size=float(np.hypot(*(high - low))),
     )
 
 
-def _chosen(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    which = _few_alike(np.abs(end - start), LONGEST, ALIKE)
-    return np.stack([start[which], end[which]], axis=1)
+def _marks(lines: Linework) -> np.ndarray:
+    ends = lines.segments.reshape(-1, 2)
+    marks = [ends[:, 0] + 1j * ends[:, 1], lines.arcs[:, 0] + 1j * lines.arcs[:, 1]]
+    open_arcs = lines.arcs[lines.arcs[:, 4] < 6.28]
+    if len(open_arcs):
+        tips = arc_points(open_arcs, np.array([0.0, 1.0])).reshape(-1, 2)
+        marks.append(tips[:, 0] + 1j * tips[:, 1])
+    return np.concatenate(marks)
 
 
-def _few_alike(sizes: Floats, most: int, alike: int) -> Ints:
-    """Return the positions of the largest *most*, of one size no more than *alike*, spread over where they stand."""
+def _few_alike(sizes: Floats, offsets: np.ndarray, most: int, alike: int) -> Ints:
+    """
+    Return the positions of the largest *most*, few of one size, unless there are few in all.
+
+    Of one size those farthest from the middle: the same ones, however the drawing was turned or written.
+    """
     if not len(sizes):
         return np.empty(0, np.int64)
-    order = np.argsort(-sizes, kind="stable")
-    cell = np.round(np.log(np.maximum(sizes[order], 1e-300)) / 1e-3)
-    starts = np.flatnonzero(np.append(True, np.diff(cell) != 0))
+    cell = np.round(np.log(np.maximum(sizes, 1e-300)) / 1e-3)
+    order = np.lexsort((-np.abs(offsets), -cell))
+    if len(sizes) <= most:
+        return np.asarray(order, np.int64)
+    starts = np.flatnonzero(np.append(True, np.diff(cell[order]) != 0))
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    alike = max(alike, most // len(starts))
     return np.asarray(order[rank < alike][:most], np.int64)
 
 
@@ -134,7 +152,7 @@ def _text_bars(anchors: Sequence[tuple[int, complex]]) -> tuple[np.ndarray, Floa
     one, two = np.triu_indices(len(few), 1)
     return (
         np.stack([places[one], places[two]], axis=1).reshape(-1, 2),
-        2 + numbers[one] * 1_000_003 + numbers[two],
+        4 + numbers[one] * 1_000_003 + numbers[two],
     )
 
 
@@ -163,7 +181,7 @@ def _voted(query: Features, other: Features, *, mirrored: bool, best: int = 16) 
     if not len(one):
         return []
     a, b = bars[one], other.bars[two]
-    undirected = ~query.directed[one]
+    undirected = query.kind[one] < DIRECTED
     a = np.concatenate([a, a[undirected][:, ::-1]])
     b = np.concatenate([b, b[undirected]])
     span = a[:, 1] - a[:, 0]
@@ -247,7 +265,7 @@ def refined(pose: Pose, marks: np.ndarray, tree: cKDTree, others: np.ndarray, re
     *reach* is how far to look at first, *least* at last, in the other's coordinates.
     """
     marks = _mirror(marks, mirrored=pose.mirrored)
-    for _ in range(6):
+    for _ in range(5):
         placed = pose.factor * marks + pose.shift
         away, nearest = tree.query(np.column_stack([placed.real, placed.imag]), distance_upper_bound=reach)
         hit = np.isfinite(away)

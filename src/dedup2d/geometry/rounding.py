@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from dedup2d.geometry.linework import FULL_TURN, Floats, Ints, Linework
 
-__all__ = ["merged", "with_arcs"]
+__all__ = ["groups", "merged", "with_arcs", "with_whole_lines"]
 
 MIN_CHORDS = 5
 MAX_STEP = math.radians(46)
@@ -21,6 +21,60 @@ def point_numbers(ends: Floats, grid: float) -> Ints:
     """Number *ends* (K, 2) so that those in one place, within *grid*, mostly share a number."""
     cells = np.round(ends / grid).astype(np.int64)
     return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def groups(lines: Linework, tolerance: float) -> Ints:
+    """Number the segments of *lines* so that those that hang together at their ends share a number."""
+    numbers = point_numbers(lines.segments.reshape(-1, 2), max(tolerance, 1e-12) * 2).reshape(-1, 2)
+    count = int(numbers.max(initial=-1)) + 1
+    graph = coo_matrix((np.ones(len(numbers), np.int8), (numbers[:, 0], numbers[:, 1])), (count, count))
+    label = connected_components(graph, directed=False)[1]
+    return np.asarray(label[numbers[:, 0]], np.int64)
+
+
+def with_whole_lines(lines: Linework, tolerance: float) -> Linework:
+    """
+    Return *lines* with straight lines put together that were split, where nothing else ends at the split.
+
+    A whole line counts as its longest piece's.
+    """
+    count = len(lines.segments)
+    if count < 2:
+        return lines
+    one, two, cross, dot, lengths = _corners(lines.segments, tolerance)
+    straight = (dot < 0) & (cross <= tolerance * np.maximum(lengths[one], lengths[two]))
+    straight &= ~lines.curved[one] & ~lines.curved[two] & (one != two)
+    links = coo_matrix((np.ones(int(straight.sum()), np.int8), (one[straight], two[straight])), (count, count))
+    total, label = connected_components(links, directed=False)
+    if total == count:
+        return lines
+    vectors = lines.segments[:, 2:] - lines.segments[:, :2]
+    whole, lead, bent = _spans(lines.segments, vectors, np.asarray(label, np.int64))
+    good = bent <= tolerance
+    kept = np.flatnonzero(~good[label])
+    return Linework(
+        np.concatenate([lines.segments[kept], whole[good]]),
+        np.concatenate([lines.segment_source[kept], lines.segment_source[lead[good]]]),
+        np.concatenate([lines.curved[kept], lines.curved[lead[good]]]),
+        lines.arcs,
+        lines.arc_source,
+    )
+
+
+def _corners(segments: Floats, tolerance: float) -> tuple[Ints, Ints, Floats, Floats, Floats]:
+    """Return pairs of segments alone at a common end, the cross and dot product there, and all lengths."""
+    numbers = point_numbers(segments.reshape(-1, 2), max(tolerance, 1e-12) * 2)
+    degree = np.bincount(numbers)
+    order = np.argsort(numbers, kind="stable")
+    at = order[degree[numbers[order]] == 2].reshape(-1, 2)
+    one, two = at[:, 0] // 2, at[:, 1] // 2
+    vectors = segments[:, 2:] - segments[:, :2]
+    # Both directions away from the common end: a straight run has them opposite.
+    away_one = vectors[one] * np.where(at[:, 0] % 2 == 0, 1.0, -1.0)[:, None]
+    away_two = vectors[two] * np.where(at[:, 1] % 2 == 0, 1.0, -1.0)[:, None]
+    cross = np.abs(away_one[:, 0] * away_two[:, 1] - away_one[:, 1] * away_two[:, 0])
+    dot = (away_one * away_two).sum(axis=1)
+    return one, two, cross, dot, np.hypot(vectors[:, 0], vectors[:, 1])
 
 
 def with_arcs(lines: Linework, tolerance: float) -> Linework:
@@ -55,20 +109,8 @@ def with_arcs(lines: Linework, tolerance: float) -> Linework:
 def _runs(segments: Floats, tolerance: float) -> Ints:
     """Number the runs: chords that follow each other, alone at their common end, alike in length, slightly turned."""
     count = len(segments)
-    numbers = point_numbers(segments.reshape(-1, 2), max(tolerance, 1e-12) * 2)
-    degree = np.bincount(numbers)
-    order = np.argsort(numbers, kind="stable")
-    paired = degree[numbers[order]] == 2
-    at = order[paired].reshape(-1, 2)
-    one, two = at[:, 0] // 2, at[:, 1] // 2
-    vectors = segments[:, 2:] - segments[:, :2]
-    lengths = np.hypot(vectors[:, 0], vectors[:, 1])
-    # Both directions away from the common end: a straight run has them opposite.
-    away_one = vectors[one] * np.where(at[:, 0] % 2 == 0, 1.0, -1.0)[:, None]
-    away_two = vectors[two] * np.where(at[:, 1] % 2 == 0, 1.0, -1.0)[:, None]
-    cross = away_one[:, 0] * away_two[:, 1] - away_one[:, 1] * away_two[:, 0]
-    dot = (away_one * away_two).sum(axis=1)
-    turn = np.abs(np.arctan2(cross, -dot))
+    one, two, cross, dot, lengths = _corners(segments, tolerance)
+    turn = np.arctan2(cross, -dot)
     alike = np.abs(lengths[one] - lengths[two]) <= 0.02 * lengths[one] + 3 * tolerance
     linked = alike & (one != two) & (turn > MIN_STEP) & (turn < MAX_STEP)
     links = coo_matrix((np.ones(int(linked.sum()), np.int8), (one[linked], two[linked])), (count, count))
@@ -152,18 +194,25 @@ def merged(segments: Floats, tolerance: float) -> Floats:
     total, label = connected_components(graph, directed=False)
     if total == count:
         return segments
-    return _spans(segments, vectors, np.asarray(label, np.int64))
+    return _spans(segments, vectors, np.asarray(label, np.int64))[0]
 
 
-def _spans(segments: Floats, vectors: Floats, label: Ints) -> Floats:
-    """Return from each group the segment from its first to its last point along its longest member."""
+def _spans(segments: Floats, vectors: Floats, label: Ints) -> tuple[Floats, Ints, Floats]:
+    """
+    Return for each group the segment from its first to its last point along its longest member.
+
+    Also that member's position, and how far off the segment its points are.
+    """
     order = np.lexsort((-np.hypot(vectors[:, 0], vectors[:, 1]), label))
     group = label[order]
     starts = np.flatnonzero(np.append(True, np.diff(group) > 0))
     lead = order[starts]
     along = vectors[lead] / np.hypot(*vectors[lead].T)[:, None]
     base = segments[lead, :2]
-    reach = ((segments[order].reshape(-1, 2, 2) - base[group][:, None, :]) * along[group][:, None, :]).sum(axis=2)
+    offset = segments[order].reshape(-1, 2, 2) - base[group][:, None, :]
+    reach = (offset * along[group][:, None, :]).sum(axis=2)
+    side = np.abs(offset[:, :, 0] * along[group][:, None, 1] - offset[:, :, 1] * along[group][:, None, 0])
     low = np.minimum.reduceat(reach.min(axis=1), starts)
     high = np.maximum.reduceat(reach.max(axis=1), starts)
-    return np.concatenate([base + along * low[:, None], base + along * high[:, None]], axis=1)
+    whole = np.concatenate([base + along * low[:, None], base + along * high[:, None]], axis=1)
+    return whole, lead, np.maximum.reduceat(side.max(axis=1), starts)
