@@ -32,9 +32,10 @@ from tests.s3_server import s3_server
 from tests.s3_support import half_uploads, objects
 from tests.servers import free_port, redis_server
 
-__all__ = ["OTHER_KEY", "Stage", "main", "step"]
+__all__ = ["CALLBACK_SECRET", "OTHER_KEY", "Stage", "main", "step"]
 
 OTHER_KEY = "other-tenant-key-0123456789"
+CALLBACK_SECRET = "callback-secret-0123456789"
 _VISION_KEY = "vision-key-0123456789"
 _INDEXED = ("HP37000-8.png", "HP37028-3.png")
 _LOOK_AT_PROCESSES = 5.0
@@ -62,6 +63,8 @@ class Stage:
     vision: Leashed
     vision_url: str
     mark: str
+    callback_port: int
+    """The one port of loopback that callbacks may go to."""
     workers: dict[int, Leashed] = field(factory=dict, init=False)
     """Running workers, by the ports of their metrics."""
     stopped: dict[str, int] = field(factory=dict, init=False)
@@ -129,6 +132,7 @@ def staged(directory: Path) -> Iterator[Stage]:
         redis = stack.enter_context(redis_server(directory / "redis", appendonly=True))
         store = stack.enter_context(s3_server(directory))
         vision_url = f"http://127.0.0.1:{free_port()}"
+        callback_port = free_port()
         variables = {
             **storage_variables(directory, store),
             "STAGING": mark,
@@ -145,10 +149,15 @@ def staged(directory: Path) -> Iterator[Stage]:
             "DEDUP2D_ASYNC_LEASE_SECONDS": "3",
             "DEDUP2D_ASYNC_HEARTBEAT_SECONDS": "1",
             "DEDUP2D_ASYNC_SWEEP_SECONDS": "1",
+            "DEDUP2D_CALLBACK_ALLOWLIST": "127.0.0.1",
+            "DEDUP2D_CALLBACK_ALLOW_HTTP": "1",
+            "DEDUP2D_CALLBACK_BLOCK_PRIVATE_NETWORKS": "0",
+            "DEDUP2D_CALLBACK_PORTS": str(callback_port),
+            "DEDUP2D_CALLBACK_HMAC_SECRET": CALLBACK_SECRET,
         }
         here = Deployment(directory, redis, None, store, variables, stack)
         vision = _start_vision(here, samples, vision_url)
-        stage = Stage(here, samples, vision, vision_url, mark)
+        stage = Stage(here, samples, vision, vision_url, mark, callback_port)
         here.api()
         here.api()
         yield stage

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tests.deployment import API, Api, until
+from tests.deployment import API, KEY, Api, until
 from tests.leashed import Leashed
 from tests.staging import OTHER_KEY, Stage, step
 
@@ -61,19 +61,14 @@ def doctor(stage: Stage) -> None:
     assert process.process is not None
     code = process.process.wait(60)
     findings = json.loads(process.log.read_text())["findings"]
-    wrong = [f"{each['part']}: {each['text']}" for each in findings if each["state"] != "ok"]
+    wrong = [
+        f"{each['part']}: {each['text']}"
+        for each in findings
+        if each["state"] != "ok" and not (each["part"] == "callbacks" and "private networks" in each["text"])
+    ]  # the receiver of callbacks is on loopback
     assert not wrong, "; ".join(wrong)
     assert code == 0
     assert {"redis", "jobs", "files", "queue", "vision"} <= {each["part"] for each in findings}
-
-
-@step("GET /health: both services and the vision server are healthy")
-def health(stage: Stage) -> None:
-    for url in (*(api.url for api in stage.here.apis), stage.vision_url):
-        answer = get(f"{url}/health")
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["status"] == "healthy", answer.text
-        assert answer.json().get("vision", "healthy") == "healthy", answer.text
 
 
 @step("a job waits with its file in the bucket, and a canceled one leaves none")
@@ -92,7 +87,7 @@ def waiting(stage: Stage) -> None:
 
 @step("POST search: 202, pending, poll_url; three workers start; completed with the right drawing")
 def search(stage: Stage) -> None:
-    first, _ = stage.here.apis
+    first, second = stage.here.apis
     query = {"mode": "balanced", "max_results": "10"}
     answer = first.try_submit(stage.sample(QUERY), name=QUERY, **query)
     taken = answer.json()
@@ -101,28 +96,12 @@ def search(stage: Stage) -> None:
     for queue in ("main", "main", "cad"):
         stage.start_worker(queue)
     stage.job = answered(first, taken["job_id"], FOUND)
+    assert second.job(taken["job_id"]) == stage.job, "the other service sees another job"
 
 
 @step("the file is gone from the bucket once its job is final")
 def cleaned_up(stage: Stage) -> None:
     until(lambda: not stage.files(), seconds=10)
-
-
-@step("GET jobs?limit=5 shows the job; the other service sees the same")
-def listed(stage: Stage) -> None:
-    first, second = stage.here.apis
-    with first.client() as client:
-        page = client.get(f"{API}/jobs", params={"limit": "5"}).raise_for_status().json()
-    assert stage.job["job_id"] in [job["job_id"] for job in page["jobs"]], page
-    assert second.job(stage.job["job_id"]) == stage.job
-
-
-@step("another tenant's key gets 404, a wrong key 401")
-def strangers(stage: Stage) -> None:
-    url = f"{stage.here.apis[0].url}{API}/jobs/{stage.job['job_id']}"
-    for key, status in ((OTHER_KEY, 404), ("wrong-key-0123456789", 401)):
-        answer = httpx.get(url, headers={"X-API-Key": key}, trust_env=False)
-        assert answer.status_code == status, answer.text
 
 
 @step("the log of its worker says that the job started and that it is final")
@@ -160,12 +139,21 @@ def metrics(stage: Stage) -> None:
     assert "dedupcad_vision_" in workers
 
 
-@step("a search at once through the second service")
-def search_at_once(stage: Stage) -> None:
-    with stage.here.apis[1].client() as client:
-        answer = client.post(f"{API}/search", files={"file": (QUERY, stage.sample(QUERY))})
-    assert answer.status_code == 200, answer.text
-    assert FOUND in names_of(answer.json()), answer.text
+@step("dedup2d smoke passes through both services, a signed callback included")
+def smoke(stage: Stage) -> None:
+    ports = (int(stage.vision_url.rpartition(":")[2]), *stage.workers)
+    for api in stage.here.apis:
+        urls = (f"http://127.0.0.1:{port}/metrics" for port in (api.port, *ports))
+        command = ["smoke", "--json", "--url", api.url, "--receive", f"127.0.0.1:{stage.callback_port}"]
+        command += ["--other-key", OTHER_KEY, *(word for url in urls for word in ("--metrics-url", url))]
+        process = stage.here.started(command, "smoke", {"DEDUP2D_API_KEY": KEY})
+        assert process.process is not None
+        code = process.process.wait(120)
+        walked = json.loads(process.log.read_text().splitlines()[0])["steps"]
+        wrong = [f"{each['name']}: {each['text']}" for each in walked if each["state"] != "passed"]
+        assert not wrong, "; ".join(wrong)
+        assert code == 0
+    until(lambda: not stage.files(), seconds=10)
 
 
 @step("a drawing added through one service is found through the other")

@@ -122,7 +122,8 @@ def test_the_page_works_as_it_stands(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr[-5000:]
     assert "warning" not in done.stdout, done.stdout
-    assert jobs == 2
+    assert " passed, 0 failed, " in done.stderr
+    assert jobs >= 2 + 3  # those of the page, and of its smoke tests
 
 
 def test_the_settings_of_the_page_exist() -> None:

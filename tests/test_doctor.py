@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from dedup2d.build import build_service
 from dedup2d.doctor import Finding, examine
+from dedup2d.observe import Observer
+from dedup2d.settings import Settings
+from dedup2d.smoke.drawing import plate
 from tests.backends import s3_options
 from tests.cli_support import run_process
 from tests.s3_server import shared_s3_server
@@ -104,6 +108,27 @@ async def test_what_is_wrong_is_named(
     for word in words:
         assert word.format(**places) in wrong.text
     assert all("hunter22" not in one.text and "wrong-secret" not in one.text for one in findings)
+
+
+async def test_jobs_that_nobody_will_run(variables: dict[str, str]) -> None:
+    """If this fails, workers that are gone look like workers that are slow."""
+    idle = await examine(variables)
+    async with build_service(Settings.from_environment(variables), Observer()) as service:
+        await service.submit("acme", plate("a"), file_name="a.png")
+    found = [one for one in await examine(variables) if one.part == "queue"]
+
+    assert of(idle, "queue").state == "ok"
+    assert ", 0 workers listen to " in of(idle, "queue").text
+    assert [one.state for one in found] == ["ok", "error"]
+    assert "1 jobs wait, and no worker listens to" in found[1].text
+    assert "start dedup2d worker" in found[1].text
+
+
+async def test_a_variable_of_clients_is_no_mistake(variables: dict[str, str]) -> None:
+    """If this fails, the key of `dedup2d smoke` in the environment is called a misspelt setting."""
+    assert (
+        of(await examine({**variables, "DEDUP2D_API_KEY": "some-key-0123456789"}), "settings").state == "ok"
+    )
 
 
 async def test_how_callbacks_are_guarded_and_signed_is_said(variables: dict[str, str]) -> None:

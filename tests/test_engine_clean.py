@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.transforms import apply_transform
 from dedup2d.engine.clean import INK_SIDE, clean, decode_ink, encode_ink, ink_as_png, ink_box
 from tests.engine_sheets import part
 
@@ -166,3 +167,28 @@ def test_damaged_ink_is_named(data: bytes) -> None:
     """A damaged index would show as a crash inside OpenCV."""
     with pytest.raises(ValueError, match="index the drawing again"):
         decode_ink(data)
+
+
+def lattice() -> np.ndarray:
+    """Thick bars on a mostly empty sheet, close together: between them paper is the lesser part."""
+    page = np.full((1400, 1000), 255, np.uint8)
+    for place in range(330, 660, 40):
+        cv2.line(page, (place, 200), (place + 60, 520), 80, 22, cv2.LINE_AA)
+    for place in range(230, 520, 70):
+        cv2.line(page, (330, place), (700, place + 30), 80, 22, cv2.LINE_AA)
+    return page
+
+
+@pytest.mark.parametrize("name", ["scanned", "blueprint", "scanned, inverted", "scanned on a desk"])
+def test_thick_bars_close_together_are_ink(name: str) -> None:
+    """If this fails, the paper of such a picture is taken for its ink, and nothing is found with it."""
+    page = lattice()
+    made = apply_transform(name.split(",", maxsplit=1)[0].split(" ", maxsplit=1)[0], page, 5)
+    if "inverted" in name:
+        made = 255 - made
+    if "desk" in name:
+        made = cv2.copyMakeBorder(made, 90, 90, 90, 90, cv2.BORDER_CONSTANT, value=(40,))
+        made = made + np.random.default_rng(1).integers(0, 8, made.shape, np.uint8)
+    inner = clean(made)[110:-110, 110:-110]
+
+    assert np.count_nonzero(inner) == pytest.approx(np.count_nonzero(page < 128), rel=0.25)

@@ -213,6 +213,29 @@ def test_placement_of_the_search_is_enough() -> None:
     assert np.hypot(*apart.T).max() < 3
 
 
+def plain_plate() -> np.ndarray:
+    """A large polygon and four holes: all that many plates have, and few features."""
+    page = np.full((1000, 1000), 255, np.uint8)
+    angles = np.arange(24) * 2 * np.pi / 24
+    corners = np.stack([500 + 340 * np.cos(angles), 500 + 340 * np.sin(angles)], axis=1)
+    cv2.polylines(page, [np.round(corners).astype(np.int32)], isClosed=True, color=0, thickness=3)
+    for x, y in ((70, 70), (930, 70), (70, 930), (930, 930)):
+        cv2.circle(page, (x, y), 50, 0, 3, cv2.LINE_AA)
+    return page
+
+
+def test_part_of_a_plain_plate_is_known_by_features_that_did_not_propose_where_it_lies() -> None:
+    """If this fails, what was laid right by its outline is no part for want of features that say so."""
+    plate = prepared(plain_plate())
+    crop = prepared(plain_plate()[90:930, 90:930])
+    found = verify_prepared(crop, plate, np.array([[1, 0, 90], [0, 1, 90], [0, 0, 1]], np.float64))
+    assert found is not None
+
+    assert found.inliers >= 5
+    judged = judge(NOBODY, found, PARAMS, same_bytes=False)
+    assert judged.relation is Relation.PARTIAL
+
+
 def test_strangers_are_not_looked_at_closely() -> None:
     """A search would spend most of its time on drawings that are plainly something else."""
     page = np.full((990, 1400), 255, np.uint8)

@@ -402,6 +402,22 @@ async def test_the_worker_is_listed_while_it_listens(place: Place) -> None:
         assert place.workers() == []
 
 
+async def test_who_listens_is_counted(place: Place) -> None:
+    """If this fails, an operator is not told that nobody hears a queue, or that a killed worker does not."""
+    killed = f"rq:worker:{token_hex(8)}"
+    place.client.sadd(f"rq:workers:{place.main}", killed)
+    place.client.hset(killed, "birth", "2026-01-01T00:00:00Z")
+    place.client.expire(killed, 59)  # what is left 16 s after its last beat
+    async with place.queue() as queue, place.queue({Lane.MAIN}) as heard:
+        before = await queue.listeners()
+        async with consuming(heard, Jobs().handler(heard)):
+            await until(lambda: len(place.workers()) == 2)
+            during = await queue.listeners()
+
+    assert before == {place.main: 0, place.cad: 0}
+    assert during == {place.main: 1, place.cad: 0}
+
+
 async def test_an_idle_worker_stops_within_about_a_second(place: Place) -> None:
     """If this fails, every deploy waits for workers that do nothing."""
     jobs = Jobs()

@@ -29,6 +29,7 @@ from dedup2d.directories import check_writable
 from dedup2d.errors import Dedup2DError
 from dedup2d.keys.build import build_key_ring, build_key_store
 from dedup2d.observe import Observer
+from dedup2d.protocols import HeardQueue
 from dedup2d.settings import Settings
 
 __all__ = ["Finding", "examine"]
@@ -36,6 +37,8 @@ __all__ = ["Finding", "examine"]
 _SECONDS = 20.0
 _LITTLE_ROOM_BYTES = 1024**3
 _CLOCK_SECONDS = 2.0
+_OF_CLIENTS = frozenset({"DEDUP2D_API_KEY"})
+"""What commands read that call a service, and that is no setting of one."""
 
 
 @frozen
@@ -87,7 +90,7 @@ def _settings(settings: Settings, variables: Mapping[str, str]) -> list[Finding]
 
 
 def _unknown(variables: Mapping[str, str]) -> list[str]:
-    known = Settings.names()
+    known = Settings.names() | _OF_CLIENTS
     unknown = [name for name in variables if name.startswith(("DEDUP2D_", "DEDUPCAD_")) and name not in known]
     return [f"{name} is not a setting and has no effect{_meant(name, known)}" for name in sorted(unknown)]
 
@@ -198,9 +201,20 @@ async def _files(settings: Settings) -> list[Finding]:
 
 
 async def _queue(settings: Settings) -> list[Finding]:
-    async with build_queue(settings) as queue:
-        depth = await queue.depth()
-    return [Finding("queue", "ok", f"{depth} wake-ups wait")]
+    async with build_queue(settings) as queue, build_jobs(settings) as jobs:
+        depth, counts = await queue.depth(), await jobs.counts()
+        listeners = await queue.listeners() if isinstance(queue, HeardQueue) else {}
+    told = "".join(f", {number} workers listen to {name}" for name, number in listeners.items())
+    findings = [Finding("queue", "ok", f"{depth} wake-ups wait{told}")]
+    unheard = [name for name, number in listeners.items() if not number]
+    if unheard and counts.pending:
+        where = ", ".join(unheard)
+        text = (
+            f"{counts.pending} jobs wait, and no worker listens to {where}: start dedup2d worker, or see in"
+            " its log why it ended"
+        )
+        findings.append(Finding("queue", "error", text))
+    return findings
 
 
 async def _vision(settings: Settings) -> list[Finding]:

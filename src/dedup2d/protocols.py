@@ -45,6 +45,7 @@ __all__ = [
     "FileStore",
     "GeometryStore",
     "HalfUploads",
+    "HeardQueue",
     "JobStore",
     "KnowsFiles",
     "LocalFiles",
@@ -462,6 +463,14 @@ class SharedQueue(Protocol):
 
         Called by a handler that has found *job_id* to run: others may wait behind it.
         """
+
+
+@runtime_checkable
+class HeardQueue(Protocol):
+    """What a Queue may offer besides: it knows who hears its wake-ups, on whichever machine."""
+
+    async def listeners(self) -> Mapping[str, int]:
+        """Count by name of each part of the queue who listens; one that was killed counts for 15 s more."""
 
 
 class VisionClient(Resource, Protocol):

@@ -46,6 +46,8 @@ NO_JOB = "none"
 
 _BEAT_SECONDS = 3.0
 _WORKER_TTL_SECONDS = 15  # RQ adds 60
+FRESH_WORKER_TTL_SECONDS = 60
+"""What RQ keeps for less has not been beaten for more than 15 s."""
 _MAINTENANCE_SECONDS = 60
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0

@@ -28,7 +28,7 @@ from dedup2d.errors import (
 from dedup2d.redis_connection import RedisOptions, connect, connect_blocking, mapped, probe
 from dedup2d.redis_url import safe_redis_url
 from dedup2d.types import Lane
-from dedup2d_worker.listener import DEQUEUE_SECONDS, Listener
+from dedup2d_worker.listener import DEQUEUE_SECONDS, FRESH_WORKER_TTL_SECONDS, Listener
 from dedup2d_worker.ring import open_queue, push
 from dedup2d_worker.slots import Slots
 
@@ -36,6 +36,7 @@ try:
     import redis.asyncio
     from redis.exceptions import NoPermissionError
     from rq import Queue
+    from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 except ImportError as error:
     raise MissingExtraError("worker", "the queue for Redis") from error
 
@@ -57,7 +58,7 @@ _SETTINGS = {Lane.MAIN: "DEDUP2D_QUEUE_NAME", Lane.CAD: "DEDUP2D_RENDER_QUEUE_NA
 
 class RQQueue:
     """
-    A `Queue` and `SharedQueue` over RQ's queues.
+    A `Queue`, `SharedQueue` and `HeardQueue` over RQ's queues.
 
     What waits survives this process, and each restart of a Redis that keeps its data.
 
@@ -163,6 +164,18 @@ class RQQueue:
     async def depth(self) -> int:
         with mapped():
             return await self._depth()
+
+    async def listeners(self) -> Mapping[str, int]:
+        with mapped():
+            return {name: await self._listeners(name) for name in self._served}
+
+    async def _listeners(self, name: str) -> int:
+        """Count the workers of the queue whose last beat is not old, by how long RQ still keeps them."""
+        workers = await self._client.smembers(WORKERS_BY_QUEUE_KEY % name)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for worker in workers:
+                pipeline.ttl(worker)
+            return sum(left >= FRESH_WORKER_TTL_SECONDS for left in await pipeline.execute())
 
     async def _depth(self) -> int:
         async with self._client.pipeline(transaction=False) as pipeline:

@@ -19,6 +19,8 @@ class Exit(IntEnum):
     """Done; for `search` and `compare`: something was found."""
     NOTHING = 1
     """Done, and nothing was found."""
+    FAILED = 1
+    """Done, and what was looked at is not as it should be."""
     ERROR = 2
     """Wrong usage, bad input or a wrong setting; nothing was done."""
     PARTIAL = 3

@@ -24,7 +24,7 @@ Reads PNG, JPEG, TIFF, PDF, DXF (also gzipped), DWG and SVG.
 
 Exit codes:
   0    done; search and compare: something was found
-  1    done, and nothing was found
+  1    done, and nothing was found; smoke: a step failed
   2    wrong usage, a wrong setting, or nothing of the input can be read
   3    done but for some files, each named with its reason
   130  interrupted; what was done stays"""
@@ -55,6 +55,10 @@ _COMMANDS = {
         "dedup2d.cli.keys:app", "", "Create, list and revoke keys of the service.", has_commands=True
     ),
     "doctor": _Command("dedup2d.cli.doctor:doctor", "", "Check settings and servers; say what to do."),
+    "smoke": _Command("dedup2d.cli.smoke:smoke", "--url URL", "Walk the smoke tests of a running service."),
+    "jobs": _Command(
+        "dedup2d.cli.jobs:app", "", "List, show, cancel and retry jobs; dead ones.", has_commands=True
+    ),
     "gc": _Command("dedup2d.cli.gc:gc", "", "Delete what nobody needs: expired jobs, orphan files."),
     "samples": _Command("dedup2d.cli.samples:samples", "DIRECTORY", "Generate drawings to try things on."),
 }

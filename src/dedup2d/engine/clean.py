@@ -39,6 +39,8 @@ _PALEST, _PALE = 7.0, 12.0  # least darkness of faint and of clear ink there
 _OF_DARKEST = 0.35  # share of the darkest near that ink there has
 _COARSE = 4  # the paper of a noisy picture is measured on one this much smaller
 _TINT = 45  # darkness against what is beside it, 0..255, up to which an area may be paper
+_NEIGHBOURHOODS = (0.12, 0.4)
+"""Shares of the longer side: the lesser tells ink from shade, the larger thick bars from their gaps."""
 _SMALL = 8  # the background is estimated on a picture this much smaller
 
 
@@ -70,11 +72,21 @@ def _dark_on_light(grey: Picture) -> Picture:
     counts = _counts(grey)
     if _is_even(counts, grey.size):
         return 255 - grey if counts.argmax() < 128 else grey
-    # ink is the lesser part of any neighbourhood: against its mean it sticks out farther than paper does
+    # ink is the lesser part of its neighbourhood: against the mean it sticks out farther than paper does
     size = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
     half = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    above = half - cv2.blur(half, (41, 41))
-    return 255 - grey if float((above * above * above).mean()) > 0 else grey
+    lean = sum(_skewness(half - cv2.blur(half, _window(share, half))) for share in _NEIGHBOURHOODS)
+    return 255 - grey if lean > 0 else grey
+
+
+def _window(share: float, picture: npt.NDArray[np.float32]) -> tuple[int, int]:
+    side = max(41, round(share * max(picture.shape))) | 1
+    return side, side
+
+
+def _skewness(values: npt.NDArray[np.float32]) -> float:
+    squares = values * values
+    return float((squares * values).mean()) / max(float(squares.mean()) ** 1.5, 1e-9)
 
 
 def _counts(grey: Picture) -> npt.NDArray[np.int64]:
@@ -199,7 +211,7 @@ def _plain(small: Picture, noise: float) -> Picture:
     rough = _above(spread, max(6.0, 3 * noise))
     count, labels = cv2.connectedComponents(255 - rough, connectivity=4, ltype=cv2.CV_32S)
     rim = np.flatnonzero((cv2.dilate(rough, _NEXT_TO) > 0) & (rough == 0))
-    beside = cv2.dilate(cv2.subtract(small, rough), np.ones((21, 21), np.uint8))
+    beside = cv2.dilate(small, np.ones((21, 21), np.uint8))
     darker = cv2.divide(cv2.subtract(beside, small), beside, scale=255.0).ravel()[rim]
     label = labels.ravel()[rim]
     around = np.bincount(label, minlength=count)

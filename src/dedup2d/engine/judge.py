@@ -263,7 +263,7 @@ def _similarity(relation: Relation, strength: float) -> float:
         return _LEAST_CHANGED + (_MOST_CHANGED - _LEAST_CHANGED) * strength
     if relation is Relation.VARIANT:
         return 0.60 + 0.30 * strength
-    return min(0.79, strength)
+    return strength if strength < 0.70 else 0.70 + 0.30 * (strength - 0.70)  # below 0.80, in its order
 
 
 def _details(evidence: Evidence) -> dict[str, float]:

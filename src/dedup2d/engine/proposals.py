@@ -7,16 +7,19 @@ import numpy.typing as npt
 from attrs import frozen
 
 from dedup2d.engine.features import Features, mirrored_codes
-from dedup2d.engine.geometry import Matrix, from_complex
+from dedup2d.engine.geometry import Matrix, apply, from_complex, is_mirrored
 from dedup2d.engine.prepared import Prepared
 
-__all__ = ["Proposal", "by_features", "feature_pairs", "page_to_page"]
+__all__ = ["Proposal", "agreeing_features", "by_features", "feature_pairs", "page_to_page"]
 
 _FARTHEST = 70  # bits of 256
 _MOST_PAIRS = 500
 _LEAST_AGREED = 3
 _LIKELY = 12
 _LEAST_SCALE = 0.15
+_OFF = 0.03  # of the other sheet's side: how far a pair may be off a placement that it agrees with
+_OFF_FOUND = 0.01  # the same where lines have found the placement
+_OFF_TURN = 0.35  # the same for its turn and scale
 
 Complex = npt.NDArray[np.complex128]
 Indices = npt.NDArray[np.intp]
@@ -60,6 +63,22 @@ def feature_pairs(query: Features, other: Features) -> tuple[Indices, Complex, C
     return own, source, _as_complex(other.places[its], mirrored=False), turns
 
 
+def agreeing_features(query: Prepared, other: Prepared, matrix: Matrix) -> int:
+    """How many features of the query agree with different ones of the other on `matrix`."""
+    mirrored = is_mirrored(matrix)
+    features = query.fingerprint.features, other.fingerprint.features
+    own, its = _pairs(*features, mirrored=mirrored)
+    if not len(own):
+        return 0
+    places = apply(matrix, features[0].places[own].astype(np.float64))
+    off = np.hypot(*(places - features[1].places[its]).T)
+    flip = -1.0 if mirrored else 1.0
+    linear = complex(matrix[0, 0] * flip, matrix[1, 0] * flip)
+    turned = np.abs(_pair_turns(*features, own, its, mirrored=mirrored) / linear - 1)
+    agree = (off < _OFF_FOUND * other.side) & (turned < _OFF_TURN)
+    return min(len(np.unique(own[agree])), len(np.unique(its[agree])))
+
+
 def _agreed(query: Features, other: Features, side: int, *, mirrored: bool) -> list[Proposal]:
     """
     Up to three placements, each the consensus of one pair's turn, scale and place.
@@ -98,7 +117,7 @@ def _agreeing(source: Complex, target: Complex, linear: Complex, side: int) -> n
     error = turn * source.astype(np.complex64)
     error += ((target - linear * source)[:, None] - target).astype(np.complex64)
     ratio = (linear / linear[:, None] - 1).astype(np.complex64)
-    return (_squared(error) < (0.03 * side) ** 2) & (_squared(ratio) < 0.35**2)
+    return (_squared(error) < (_OFF * side) ** 2) & (_squared(ratio) < _OFF_TURN**2)
 
 
 def _squared(values: npt.NDArray[np.complex64]) -> npt.NDArray[np.float32]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from attrs import frozen
+from attrs import evolve, frozen
 
 from dedup2d.engine.geometry import Matrix, Points, apply, box_poses, flips, inverted, is_mirrored, is_sane
 from dedup2d.engine.prepared import Level, Prepared
-from dedup2d.engine.proposals import Proposal, by_features, page_to_page
+from dedup2d.engine.proposals import Proposal, agreeing_features, by_features, page_to_page
 from dedup2d.engine.refine import CLOSE, FIRST, POLISH, Stages, refine
 
 __all__ = ["Registration", "Support", "register", "support"]
@@ -96,7 +96,14 @@ def register(query: Prepared, other: Prepared, placement: Matrix | None = None) 
         found += _roughly(query, other, _unmirrored(query, other, max(found, key=lambda one: one.worth)))
     if best < _HOPELESS:
         return max(found, key=lambda one: one.worth)
-    return _or_by_features(query, other, _closely(query, other, found))
+    return _supported(query, other, _or_by_features(query, other, _closely(query, other, found)))
+
+
+def _supported(query: Prepared, other: Prepared, found: Registration) -> Registration:
+    """`found`, with the features that agree with it, where it was not these that proposed it."""
+    if found.inliers >= _MANY_INLIERS:
+        return found
+    return evolve(found, inliers=max(found.inliers, agreeing_features(query, other, found.matrix)))
 
 
 def _unmirrored(query: Prepared, other: Prepared, found: Registration) -> list[Proposal]:

@@ -70,7 +70,7 @@ class Evidence:
     """
     What verification found. `matrix` (9 numbers, row by row) takes the query's ink pixels to the match's.
 
-    `inliers`: features that proposed it. `tolerance`: pixels of the match within which ink agrees.
+    `inliers`: features that agree with it. `tolerance`: pixels of the match within which ink agrees.
     `fit`: how closely what agrees lies, 0..1; 1 to the pixel. `rough`: too little agreed for a close look;
     the shares are then of few points, and nothing is `lost`. `entities`: how the sheets agree as
     vectors, where both have them.

@@ -30,6 +30,7 @@ from dedup2d.vision.learned import NO_MODEL, NO_VERIFICATION, Learned, lacking, 
 __all__ = ["MAX_PAGES", "Found", "QuerySheet", "Search", "missing_place"]
 
 T = TypeVar("T")
+Placement = tuple[float, ...] | None
 
 MAX_PAGES = 50
 """Pages of a query that are searched for; the others are named in a warning."""
@@ -39,6 +40,7 @@ _VERIFIED_BY_L3 = {Mode.FAST: 0, Mode.BALANCED: 6, Mode.PRECISE: 12}
 _VERIFIED_LEAST = 3
 _VERIFIED_IN_ALL = 200
 _LOOKED_AT_LEAST = {Mode.FAST: 0, Mode.BALANCED: 4, Mode.PRECISE: 40}
+_SOUGHT_BY_ALL = {Mode.FAST: 0, Mode.BALANCED: 2, Mode.PRECISE: 12}
 _MANY_VOTES = 10
 _HARDLY = 0.1  # of the best candidate's score
 _BATCH = 12
@@ -259,14 +261,30 @@ class Search:
             return {}
         started = time.perf_counter()
         self._progress(f"verifying {len(candidates)} candidates")
+        seen = self._seen(candidates)
         batches = [candidates[start : start + _BATCH] for start in range(0, len(candidates), _BATCH)]
-        found = await _all_of([partial(self._verify_batch, sheet, batch) for batch in batches])
+        found = await _all_of([partial(self._verify_batch, sheet, batch, seen) for batch in batches])
         self._verify_ms += _since(started)
         return {key: one for part in found for key, one in part.items()}
 
-    async def _verify_batch(self, sheet: QuerySheet, candidates: list[Candidate]) -> dict[int, Evidence]:
-        seen = {one.key: _seen_at(one) for one in candidates}
-        stored = await anyio.to_thread.run_sync(self._index.catalogue.sheets, list(seen))
+    def _seen(self, candidates: list[Candidate]) -> dict[int, Placement]:
+        """
+        Where to lay the query on each; None, to look for it with all features.
+
+        That takes longer: it is for those that many features speak for, and for the first ones, as the few
+        hits of a drawing whose features are common may agree on a wrong place.
+        """
+        first = _SOUGHT_BY_ALL[self._params.mode]
+        return {
+            one.key: None if one.votes >= _MANY_VOTES or number < first else one.placement
+            for number, one in enumerate(candidates)
+        }
+
+    async def _verify_batch(
+        self, sheet: QuerySheet, candidates: list[Candidate], seen: dict[int, Placement]
+    ) -> dict[int, Evidence]:
+        keys = [one.key for one in candidates]
+        stored = await anyio.to_thread.run_sync(self._index.catalogue.sheets, keys)
         others = tuple(one.likeness for one in stored)
         placements = tuple(seen[one.key] for one in stored)
         try:
@@ -314,11 +332,6 @@ class Search:
 
     async def _call(self, func: Callable[..., T], *args: object) -> T:
         return await self._children.call(func, *args, seconds=self._seconds, name=self._name)
-
-
-def _seen_at(candidate: Candidate) -> tuple[float, ...] | None:
-    """Where to lay the query; None, to look for it with all features, where many speak for the drawing."""
-    return candidate.placement if candidate.votes < _MANY_VOTES else None
 
 
 def _worth_a_look(candidates: list[Candidate], surely: int) -> list[Candidate]:
