@@ -43,6 +43,8 @@ _REFUSED = {
     f"{PREFIX}/jobs": ["400"],  # only tokens that were given are tokens
     f"{PREFIX}/index/drawings": ["400"],
     f"{PREFIX}/uploads": ["400"],  # not offered without S3
+    f"{PREFIX}/config": ["400"],  # thresholds in order; a weight
+    f"{PREFIX}/precision/compare": ["400"],  # geometry
 }
 
 

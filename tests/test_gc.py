@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import anyio
@@ -146,6 +147,20 @@ async def test_what_cannot_be_new_does_not_wait() -> None:
     bench.clock.advance(26 * HOUR)
     assert (await bench.collector().run()).files == 2
     assert bench.slept == []
+
+
+async def test_geometry_beside_an_upload_shares_its_fate() -> None:
+    """If this fails, geometry of jobs that wait is collected, or that of lost uploads stays for ever."""
+    bench = Bench()
+    await bench.put(1, 2)
+    for number in (1, 2):
+        await bench.files.put(f"{key(number)}.geometry", pieces(b"{}"))
+    await bench.files.put(f"{key(2)}.other", pieces(b"{}"))
+    await bench.admit(1)
+    bench.clock.advance(100 * HOUR)
+    done = await bench.collector().run()
+    assert done.files == 2
+    assert await bench.keys() == [key(1), f"{key(1)}.geometry", f"{key(2)}.other"]
 
 
 async def test_a_file_is_not_submitted_when_it_may_be_collected_any_time() -> None:
@@ -325,7 +340,7 @@ def test_a_dry_run_lists_all_and_deletes_nothing(data: Path, capsys: Capture) ->
     assert {one["name"].rpartition("/")[2] for one in dry.json["found"]} == {path.name for path in goes}
     table = run(capsys, "gc", "--dry-run")
     assert [row[0] for row in table.rows] == ["file", "file", "half_upload", "leftover"]
-    assert "would delete 0 expired jobs, 2 files, 1 half upload, 1 leftover" in table.err
+    assert "would delete 0 expired jobs, 2 files, 1 half upload, 0 geometries, 1 leftover" in table.err
 
     real = run(capsys, "gc", "--json")
     assert real.code == 0
@@ -333,7 +348,30 @@ def test_a_dry_run_lists_all_and_deletes_nothing(data: Path, capsys: Capture) ->
     assert names[0] == names[1]
     assert [path.exists() for path in goes] == [False] * 4
     assert [path.exists() for path in stays] == [True] * 7
-    assert run(capsys, "gc").out.startswith("deleted 0 expired jobs, 0 files, 0 half uploads, 0 leftovers")
+    nothing = "deleted 0 expired jobs, 0 files, 0 half uploads, 0 geometries, 0 leftovers"
+    assert run(capsys, "gc").out.startswith(nothing)
+
+
+def test_geometries_go_when_their_drawing_is_gone(data: Path, capsys: Capture) -> None:
+    """If this fails, the command deletes geometries of drawings that are there, or keeps orphans for ever."""
+    drawing = data.parent / "plate.svg"
+    drawing.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="200" height="200">'
+        '<rect x="20" y="20" width="70" height="90" fill="none" stroke="black"/></svg>'
+    )
+    assert run(capsys, "index", str(drawing)).code == 0
+    file_hash = sha256(drawing.read_bytes()).hexdigest()
+    folder = data / "files" / "_geometry+" / "default+"
+    needed = lay(folder / f"{file_hash[:2]}+" / f"{file_hash}.json.gz", hours=1000)
+    orphan = lay(folder / "00+" / f"{'0' * 64}.json.gz", hours=2)
+    young = lay(folder / "ff+" / f"{'f' * 64}.json.gz", hours=0.5)
+
+    assert run(capsys, "gc", "--dry-run", "--json").json["geometries"] == 1
+    assert orphan.exists()
+    done = run(capsys, "gc", "--json").json
+    assert (done["geometries"], done["files"], done["failed"]) == (1, 0, 0)
+    assert [one["kind"] for one in done["found"]] == ["geometry"]
+    assert [path.exists() for path in (needed, orphan, young)] == [True, False, True]
 
 
 def test_expired_jobs_go_with_their_files(data: Path, capsys: Capture) -> None:

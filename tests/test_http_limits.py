@@ -57,6 +57,11 @@ NEEDED = {
     "DELETE /index/drawings/{drawing_id}": Scope.INDEX,
     "GET /index/drawings/{drawing_id}/image": Scope.SEARCH,
     "POST /index/rebuild": Scope.INDEX,
+    "GET /config": Scope.SEARCH,
+    "PUT /config": Scope.ADMIN,
+    "DELETE /config": Scope.ADMIN,
+    "GET /geom/{file_hash}/exists": Scope.SEARCH,
+    "POST /precision/compare": Scope.SEARCH,
     "GET /presets": None,
     "GET /health": None,
 }
@@ -88,7 +93,7 @@ async def test_a_key_can_do_what_its_scopes_say_and_nothing_else(
     """If this fails, a key that may only search changes the index, or cannot even search."""
     settings = Settings(api_keys={KEY: Principal("first", allowed)})
     async with bench(settings, key=KEY) as api:
-        url = path.format(job_id="0" * 32, drawing_id="none")
+        url = path.format(job_id="0" * 32, drawing_id="none", file_hash="0" * 64)
         answer = await api.client.request(method, url)
 
         if needed is None or needed in allowed:
@@ -434,6 +439,24 @@ async def test_changes_of_the_index_are_written_down(stream: io.StringIO) -> Non
     assert lines[1]["drawing_id"] == drawing_id
     assert KEY not in stream.getvalue()
     assert "secret-name" not in stream.getvalue()
+
+
+async def test_changes_of_the_configuration_are_written_down(stream: io.StringIO) -> None:
+    """If this fails, nobody can say who changed how a tenant searches."""
+    configure_logging(level="error", form="json", stream=stream)
+    async with bench(keyed(), key=KEY) as api:
+        done = await api.client.put(f"{PREFIX}/config", json={"preset": "loose", "max_results": 7})
+        await api.client.get(f"{PREFIX}/config")
+        refused = await api.client.put(f"{PREFIX}/config", json={"max_results": 0})
+        gone = await api.client.delete(f"{PREFIX}/config")
+
+    assert refused.status_code == 400
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["config.set", "config.delete"]
+    for line, answer in zip(lines, (done, gone), strict=True):
+        assert (line["logger"], line["who"], line["tenant"]) == ("dedup2d.audit", "env-1", "first")
+        assert line["request_id"] == answer.headers["x-request-id"]
+    assert (lines[0]["preset"], lines[0]["parameters"]) == ("loose", {"max_results": 7})
 
 
 async def test_changes_that_failed_are_not_written_down(stream: io.StringIO) -> None:

@@ -46,7 +46,7 @@ def test_every_code_and_route_is_documented() -> None:
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.path)
 async def test_methods(resource: Resource) -> None:
     """If this fails, a route answers to a method it does not have, or does not say which it has."""
-    path = resource.path.format(job_id="x", drawing_id="x")
+    path = resource.path.format(job_id="x", drawing_id="x", file_hash="x")
     async with bench() as api:
         options = await api.client.options(path)
         assert (options.status_code, options.content) == (204, b"")

@@ -175,7 +175,8 @@ async def test_a_large_file_is_forced_to_be_a_job(size: int, status: int, announ
         ("duplicate_threshold", "1.01", ("0 to 1",)),
         ("similar_threshold", "0.99", ("similar_threshold=0.99", "duplicate_threshold")),
         ("preset", "lax", ("strict, version, loose",)),
-        ("version_gate", "auto", ("version_gate=auto", "off")),
+        ("version_gate", "name", ("version_gate=name", "off, auto, file_name, meta")),
+        ("precision_top_n", "0", ("precision_top_n=0", "1 to 500")),
         ("precision_profile", "fuzzy", ("strict, version",)),
         ("max_result", "5", ("max_result=5", "max_results")),
         ("tenant_id", "other", ("tenant_id=other",)),
@@ -208,16 +209,6 @@ async def test_odd_queries_are_refused(query: str, words: str) -> None:
         answer = await api.client.post(f"{PREFIX}/search?{query}", files={"file": ("a.png", PNG)})
 
     assert_problem(answer, 400, "INVALID_PARAMETER", words)
-
-
-async def test_parameters_that_act_on_geometry_only_are_taken() -> None:
-    """If this fails, a client written against the whole design cannot use this version."""
-    async with bench() as api:
-        answer = await api.search(
-            enable_precision="true", precision_top_n="20", precision_visual_weight="0.3", version_gate="off"
-        )
-
-    assert answer.status_code == 200
 
 
 async def test_a_callback_is_refused_not_forgotten() -> None:

@@ -13,8 +13,10 @@ from dedup2d.alarms import Alarms
 from dedup2d.errors import StoreUnavailableError, VisionCircuitOpenError, VisionUnavailableError
 from dedup2d.files.memory import MemoryFileStore
 from dedup2d.files.s3 import S3FileStore, S3Options
+from dedup2d.geometry.storing import FileGeometryStore
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.observe import Observer
+from dedup2d.precision.overlay import Precision
 from dedup2d.protocols import HalfUploads
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import Runner, RunnerOptions
@@ -69,15 +71,17 @@ class Bench:
             self.slept.append(seconds)
             await anyio.sleep_forever()
 
+        files = files or MemoryFileStore(clock=self.clock)
         return Runner(
             jobs=jobs,
-            files=files or MemoryFileStore(clock=self.clock),
+            files=files,
             queue=self.queue,
             vision=self.vision,
             options=RunnerOptions(concurrency=1),
             observer=Observer(),
             clock=self.clock,
             new_id=lambda: "token",
+            precision=Precision(store=FileGeometryStore(files)),
             sleep=sleep,
             jitter=lambda: 0.5,
         )

@@ -25,12 +25,14 @@ from dedup2d.errors import (
     VisionUnavailableError,
 )
 from dedup2d.files.memory import MemoryFileStore
+from dedup2d.geometry.storing import FileGeometryStore
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.observe import Observer
+from dedup2d.precision.overlay import Precision
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.runner import Runner, RunnerOptions, stored_drawing
 from dedup2d.testing import FakeVision, ManualClock
-from dedup2d.types import Job, JobCounts, Lane, Swept
+from dedup2d.types import EffectiveParameter, Job, JobCounts, Lane, Source, Swept
 from dedup2d.uploads import clean_file_name
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -91,7 +93,11 @@ async def test_a_job_completes_with_its_result_and_its_file_is_deleted() -> None
         await until(lambda: no_files(dedup))
 
     assert (job.status, final.status) == (JobStatus.PENDING, JobStatus.COMPLETED)
-    assert final.result == SearchResult(file_hash=job.file_hash)
+    assert final.result is not None
+    assert evolve(final.result, effective_parameters={}) == SearchResult(file_hash=job.file_hash)
+    assert final.result.effective_parameters["mode"] == EffectiveParameter(
+        value="fast", source=Source.REQUEST
+    )
     assert bench.vision.calls[0].data == PNG
     assert final.expires_at == bench.clock() + 3600
 
@@ -466,6 +472,7 @@ async def test_a_store_that_fails_for_a_while_does_not_end_the_runner() -> None:
         observer=Observer(),
         clock=bench.clock,
         new_id=lambda: "token",
+        precision=Precision(store=FileGeometryStore(files)),
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(runner.run)
@@ -619,15 +626,17 @@ async def test_a_result_is_given_up_when_its_lease_must_have_run_out(
 
 
 def _runner(bench: Bench, jobs: MemoryJobStore, sleep: Callable[[float], Awaitable[None]]) -> Runner:
+    files = MemoryFileStore(clock=bench.clock)
     return Runner(
         jobs=jobs,
-        files=MemoryFileStore(clock=bench.clock),
+        files=files,
         queue=MemoryQueue(),
         vision=bench.vision,
         options=bench.options,
         observer=Observer(),
         clock=bench.clock,
         new_id=lambda: "token",
+        precision=Precision(store=FileGeometryStore(files)),
         sleep=sleep,
     )
 

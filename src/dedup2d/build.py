@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +10,15 @@ from typing import TYPE_CHECKING
 from anyio.from_thread import start_blocking_portal
 from attrs import evolve
 
+from dedup2d.children import Children
+from dedup2d.configs import ConfigStore
 from dedup2d.directories import check_writable
 from dedup2d.errors import ConfigurationError, MissingExtraError
 from dedup2d.files.local import LocalFileStore
+from dedup2d.files.observed import observed
+from dedup2d.geometry.storing import FileGeometryStore
 from dedup2d.observe import Observer
+from dedup2d.precision.overlay import Precision, PrecisionOptions
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
 from dedup2d.runner import RunnerOptions
 from dedup2d.service import Dedup2D, ServiceOptions
@@ -28,13 +34,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "build_callbacks",
+    "build_configs",
     "build_embedded",
     "build_files",
     "build_jobs",
+    "build_precision",
     "build_queue",
     "build_service",
     "build_vision",
     "check_directories",
+    "read_limits",
     "redis_options",
     "uploads_directory",
 ]
@@ -67,14 +76,31 @@ def build_service(
     check_directories(settings)
     if concurrency is None:
         concurrency = settings.max_concurrency if settings.async_backend == "inprocess" else 0
+    files = build_files(settings)
     return Dedup2D(
         jobs=build_jobs(settings),
-        files=build_files(settings),
+        files=files,
         queue=build_queue(settings, lanes=lanes),
         vision=build_vision(settings, observer),
         options=service_options(settings, concurrency=concurrency, lanes=lanes),
         observer=observer,
         callbacks=build_callbacks(settings),
+        configs=build_configs(settings),
+        precision=build_precision(settings, observed(files, observer), observer),
+    )
+
+
+def build_precision(settings: Settings, files: FileStore, observer: Observer) -> Precision:
+    """Return what compares geometries, with those of drawings in *files*."""
+    limits: ReadLimits | None = None
+    with suppress(MissingExtraError):  # a service in front of a vision server takes no geometry from files
+        limits = read_limits(settings)
+    return Precision(
+        store=FileGeometryStore(files),
+        children=Children(processes=min(2, settings.engine_processes)),
+        options=PrecisionOptions(extract_seconds=settings.read_max_seconds),
+        limits=limits,
+        observer=observer,
     )
 
 
@@ -123,6 +149,17 @@ def build_jobs(settings: Settings) -> JobStore:
     from dedup2d.jobs.sqlite import SQLiteJobStore
 
     return SQLiteJobStore(settings.data_dir / "jobs.db")
+
+
+def build_configs(settings: Settings) -> ConfigStore:
+    """Return the store of tenants' configurations, beside that of the jobs."""
+    if settings.async_backend == "redis":
+        from dedup2d.configs.redis import RedisConfigStore
+
+        return RedisConfigStore(redis_options(settings))
+    from dedup2d.configs.sqlite import SQLiteConfigStore
+
+    return SQLiteConfigStore(settings.data_dir / "configs.db")
 
 
 def build_files(settings: Settings, *, clear_away: bool = True) -> FileStore:
@@ -209,16 +246,9 @@ def build_embedded(
         ConfigurationError: the model that `ml_model` names is none that the engine can use.
         MissingExtraError: its packages, or those of the model, are not installed.
     """
-    from dedup2d.readers import ReadLimits
     from dedup2d.vision.embedded import EmbeddedVision
 
-    limits = ReadLimits(
-        max_bytes=max(settings.max_upload_bytes, 1),
-        max_pixels=settings.read_max_pixels,
-        max_pages=settings.read_max_pages,
-        max_entities=settings.read_max_entities,
-        max_seconds=settings.read_max_seconds,
-    )
+    limits = read_limits(settings)
     return EmbeddedVision(
         directory or settings.data_dir / "index",
         limits=limits,
@@ -226,6 +256,24 @@ def build_embedded(
         max_drawings=settings.max_drawings,
         model=_model(settings.ml_model, limits) if settings.ml_model else None,
         observer=observer,
+    )
+
+
+def read_limits(settings: Settings) -> ReadLimits:
+    """
+    Return the limits of reading one file.
+
+    Raises:
+        MissingExtraError: the readers' packages are not installed.
+    """
+    from dedup2d.readers import ReadLimits
+
+    return ReadLimits(
+        max_bytes=max(settings.max_upload_bytes, 1),
+        max_pixels=settings.read_max_pixels,
+        max_pages=settings.read_max_pages,
+        max_entities=settings.read_max_entities,
+        max_seconds=settings.read_max_seconds,
     )
 
 

@@ -6,7 +6,6 @@ Workers do it beside their jobs (`dedup2d.upkeep`), `dedup2d gc` when it is call
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum, auto
 
@@ -14,13 +13,12 @@ import anyio
 from attrs import define, field, frozen
 
 from dedup2d.errors import Dedup2DError, UnreadableRecordError
+from dedup2d.files.keys import GEOMETRY_PREFIX, geometry_owner, upload_id
 from dedup2d.protocols import Clocked, FileStore, HalfUploads, JobStore
-from dedup2d.tenants import is_tenant_id
 from dedup2d.types import HalfUpload, StoredFile
 
 __all__ = ["Collected", "Collector", "Waste", "is_upload_key", "last_submit_seconds", "leftover_seconds"]
 
-_JOB_ID = re.compile(r"[0-9a-f]{32}")
 _DAY_SECONDS = 86_400.0
 _LEFTOVER_SECONDS = 3600.0
 _LOOK_AGAIN_SECONDS = 10.0
@@ -30,8 +28,7 @@ _FAILURES_IN_A_ROW = 20
 
 def is_upload_key(key: str) -> bool:
     """Say whether *key* is one under which the service keeps uploads: others are not ours to delete."""
-    tenant, _, job_id = key.partition("/")
-    return is_tenant_id(tenant) and _JOB_ID.fullmatch(job_id) is not None
+    return upload_id(key) is not None
 
 
 def last_submit_seconds(retention_seconds: float) -> float:
@@ -49,9 +46,14 @@ def leftover_seconds(call_seconds: float) -> float:
     return max(_LEFTOVER_SECONDS, 2 * call_seconds)
 
 
+def _past_geometries(key: str) -> str:
+    """Return after which key to go on: there may be many geometries, which have a collector of their own."""
+    return f"{GEOMETRY_PREFIX}~" if key.startswith(GEOMETRY_PREFIX) else key
+
+
 @frozen
 class Waste:
-    """Something that nobody needs: a `file`, a `half_upload`, or a `leftover` of the vision server."""
+    """Something that nobody needs: `file`, `half_upload`, `geometry`, or `leftover` of the vision server."""
 
     kind: str
     name: str
@@ -149,13 +151,14 @@ class Collector:
             for stored in page:
                 if is_upload_key(stored.key) or self.jobs is None:
                     yield stored
-            after = page[-1].key
+            after = _past_geometries(page[-1].key)
 
     async def _need(self, stored: StoredFile) -> _Need:
-        if self.jobs is None:
+        upload = upload_id(stored.key)
+        if self.jobs is None or upload is None:
             return _Need.FINAL
         try:
-            job = await self.jobs.get(stored.key.rpartition("/")[2])
+            job = await self.jobs.get(upload[1])
         except LookupError:
             return _Need.UNKNOWN
         except UnreadableRecordError:
@@ -199,7 +202,7 @@ class Collector:
             return
         begun = now - max(self.files.longest_upload_seconds, self.retention_seconds)
         async for upload in self.files.half_uploads(older_than=begun):
-            if not upload.key or is_upload_key(upload.key):
+            if not upload.key or is_upload_key(upload.key) or geometry_owner(upload.key):
                 await self._abandon(self.files, upload)
 
     async def _abandon(self, files: HalfUploads, upload: HalfUpload) -> None:

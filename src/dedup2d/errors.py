@@ -26,12 +26,14 @@ __all__ = [
     "IndexFullError",
     "IndexVersionError",
     "InternalError",
+    "InvalidGeometryError",
     "InvalidParameterError",
     "JobNotFoundError",
     "JobQueueFullError",
     "JobTimeoutError",
     "LeaseLostError",
     "MissingExtraError",
+    "NoGeometryError",
     "ServiceError",
     "ServiceUnreachableError",
     "StoreUnavailableError",
@@ -198,10 +200,29 @@ class UnreadableDrawingError(Dedup2DError, ValueError):
         super().__init__(f"{shown(name)} cannot be read: {reason}")
 
 
+class NoGeometryError(UnreadableDrawingError):
+    """The file has pixels or paths only, and no entities to take geometry from."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        super().__init__(
+            name, f"a {kind} has no geometry: give DXF (also gzipped), DWG or the drawing's geometry JSON"
+        )
+
+
 class ImageTooLargeError(UnreadableDrawingError):
     """The picture would have more pixels, or expand to more bytes, than allowed."""
 
     code = "IMAGE_TOO_LARGE"
+
+
+class InvalidGeometryError(Dedup2DError, ValueError):
+    """The geometry of a drawing is not JSON, not of the v2 format, or exceeds a limit; `path` says where."""
+
+    code = "INVALID_GEOM_JSON"
+
+    def __init__(self, path: str, problem: str, step: str = "send v2 geometry JSON") -> None:
+        self.path = path
+        super().__init__(f"geom_json cannot be used: {shown(path)} {shown(problem, 200)}: {step}")
 
 
 class DrawingNotFoundError(Dedup2DError, LookupError):

@@ -20,13 +20,16 @@ from dedup2d.errors import (
     JobQueueFullError,
     StoreUnavailableError,
 )
+from dedup2d.files.keys import query_geometry_key
 from dedup2d.observe import Observer
+from dedup2d.parameters import Effective
+from dedup2d.precision.overlay import Geometry, Precision
 from dedup2d.protocols import MAX_CALLBACKS, Clocked, FileStore, JobStore, PresignedFiles, Queue
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.tenants import TenantLimits, check_tenant_id
 from dedup2d.tracing import current_request_id, current_traceparent
-from dedup2d.types import Job, Lane, SearchParams, StoredFile, UploadOffer
-from dedup2d.uploads import Data, checked, clean_file_name
+from dedup2d.types import Job, Lane, StoredFile, UploadOffer
+from dedup2d.uploads import Data, as_chunks, checked, clean_file_name
 
 __all__ = ["Intake", "ServiceOptions"]
 
@@ -94,6 +97,7 @@ class Intake:
     observer: Observer
     clock: Callable[[], float]
     new_id: Callable[[], str]
+    precision: Precision
     callbacks: Sender | None = None
     _was_full: bool = field(default=False, init=False)
 
@@ -103,9 +107,10 @@ class Intake:
         data: Data,
         *,
         file_name: str,
-        params: SearchParams,
+        params: Effective,
         idempotency_key: str | None,
         callback_url: str | None = None,
+        geometry: Geometry | None = None,
     ) -> Job:
         """Take in *data*; see `Dedup2D.submit`."""
         check_tenant_id(tenant_id)
@@ -119,16 +124,26 @@ class Intake:
         chunks = checked(data, name, max_bytes=most, told=formats.append)
         stored = await self.files.put(key, chunks)
         new = self._job(tenant_id, stored, formats, name=name, params=params, idempotency_key=idempotency_key)
+        new = evolve(new, callback_url=callback_url)
         try:
-            job = await self._admit(evolve(new, callback_url=callback_url))
+            new = await self._with_geometry(new, geometry)
+            job = await self._admit(new)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._discard(key, job_id)
             raise
         if job.job_id != job_id:
-            await self.files.delete(key)
+            await self._delete_files(key)
             return job
         return await self._announced(job)
+
+    async def _with_geometry(self, job: Job, geometry: Geometry | None) -> Job:
+        """Store the geometry that came with the job, once it was seen to be right."""
+        read = await self.precision.read(geometry)
+        if read is None:
+            return job
+        stored = await self.files.put(query_geometry_key(job.file_key), as_chunks(read.data))
+        return evolve(job, geometry_key=stored.key, geometry_hash=stored.sha256)
 
     async def offer_upload(self, tenant_id: str, *, size: int) -> UploadOffer:
         """Let a client put a file into the file store itself; see `Dedup2D.offer_upload`."""
@@ -149,7 +164,7 @@ class Intake:
         file_key: str,
         *,
         file_name: str,
-        params: SearchParams,
+        params: Effective,
         idempotency_key: str | None,
         callback_url: str | None = None,
     ) -> Job:
@@ -212,7 +227,7 @@ class Intake:
         formats: list[str],
         *,
         name: str,
-        params: SearchParams,
+        params: Effective,
         idempotency_key: str | None,
     ) -> Job:
         cad = self.options.cad_lane and not _CAD_FORMATS.isdisjoint(formats)
@@ -223,7 +238,8 @@ class Intake:
             file_name=name,
             file_hash=stored.sha256,
             file_size=stored.size,
-            params=params,
+            params=params.params,
+            parameter_sources=params.sources,
             created_at=self.clock(),
             idempotency_key=idempotency_key,
             lane=Lane.CAD if cad else Lane.MAIN,
@@ -267,4 +283,8 @@ class Intake:
     async def _discard(self, key: str, job_id: str) -> None:
         """Delete the file of a job that was not admitted; keep it if it was after all."""
         if await self._known(job_id, key.partition("/")[0]) is None:
-            await self.files.delete(key)
+            await self._delete_files(key)
+
+    async def _delete_files(self, key: str) -> None:
+        await self.files.delete(key)
+        await self.files.delete(query_geometry_key(key))

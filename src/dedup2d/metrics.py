@@ -8,7 +8,7 @@ process itself. docs/metrics.md says what each means and what to do when it move
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 
 from dedup2d.errors import MissingExtraError
@@ -22,6 +22,7 @@ from dedup2d.metrics_families import (
     HttpFamilies,
     JobFamilies,
     Make,
+    PrecisionFamilies,
     VisionServerFamilies,
     known,
 )
@@ -146,6 +147,7 @@ class PrometheusMetrics(VisionServerMetrics):
         self._vision = VisionServerFamilies(self._make)
         self._callbacks = CallbackFamilies(self._make)
         self._gc = GcFamilies(self._make)
+        self._precision = PrecisionFamilies(self._make)
 
     def job_submitted(self) -> None:
         self._jobs.submitted.inc()
@@ -182,6 +184,11 @@ class PrometheusMetrics(VisionServerMetrics):
 
     def slots(self, count: int) -> None:
         self._jobs.slots.set(count)
+
+    def precision_ran(self, counts: Mapping[str, int], seconds: float) -> None:
+        for outcome, count in counts.items():
+            self._precision.matches.labels(outcome).inc(count)
+        self._precision.seconds.observe(seconds)
 
     def gc_ran(self, outcome: str, seconds: float) -> None:
         self._gc.runs.labels(known(outcome)).inc()

@@ -32,6 +32,7 @@ __all__ = [
     "HttpFamilies",
     "JobFamilies",
     "Make",
+    "PrecisionFamilies",
     "VisionServerFamilies",
     "known",
 ]
@@ -51,7 +52,7 @@ METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT")
 """What `method` may be; else `other`."""
 VISION_OPERATIONS = ("add", "compare", "rebuild", "remove", "search")
 STAGES = ("read", "l2", "l3", "l4", "total")
-KINDS = ("file", "half_upload", "job")
+KINDS = ("file", "geometry", "half_upload", "job")
 
 _CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -197,6 +198,24 @@ class EngineFamilies:
             self.seconds.labels(operation)
         for stage in STAGES:
             self.stages.labels(stage)
+
+
+class PrecisionFamilies:
+    """Comparing the geometry of searches with that of their matches."""
+
+    def __init__(self, make: Make) -> None:
+        self.matches = make.counter(
+            "dedup2d_precision_matches_total",
+            "Matches of searches with geometry, by what became of them",
+            ["outcome"],
+        )
+        self.seconds = make.histogram(
+            "dedup2d_precision_duration_seconds",
+            "Duration of comparing the geometry of a search with that of its matches",
+            buckets=_CALL_SECONDS,
+        )
+        for outcome in ("verified", "missing", "filtered", "failed"):
+            self.matches.labels(outcome)
 
 
 class GcFamilies:

@@ -7,7 +7,7 @@ What the service tells an observer, without needing any metrics package.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from dedup2d.errors import Dedup2DError
@@ -70,6 +70,9 @@ class Observer:
 
     def engine_searched(self, timing: Timing) -> None:
         """Hear how long the stages of a search by the embedded engine took; 0 for one that was left out."""
+
+    def precision_ran(self, counts: Mapping[str, int], seconds: float) -> None:
+        """Hear what became of matches that were to be compared by geometry, and how long that took."""
 
     def index_counted(self, indexes: int, drawings: int) -> None:
         """Hear how much is in the indexes of the embedded engine, over all tenants."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 
-from dedup2d.types import Mode
+from dedup2d.search_params import Mode, PrecisionProfile, VersionGate
 
 __all__ = ["PRESETS", "Preset"]
 
@@ -27,19 +27,15 @@ class Preset:
     mode: Mode
     duplicate_threshold: float
     similar_threshold: float
-    precision_profile: str
+    precision_profile: PrecisionProfile
     precision_top_n: int
     precision_visual_weight: float
     precision_geom_weight: float
-    version_gate: str
+    version_gate: VersionGate
 
     def search_params(self) -> Mapping[str, Any]:
         """Return the preset's part of `SearchParams`."""
-        return {
-            "mode": self.mode,
-            "duplicate_threshold": self.duplicate_threshold,
-            "similar_threshold": self.similar_threshold,
-        }
+        return {name: value for name, value in asdict(self).items() if name not in ("name", "description")}
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -51,11 +47,11 @@ PRESETS: Mapping[str, Preset] = {
             mode=Mode.BALANCED,
             duplicate_threshold=0.95,
             similar_threshold=0.80,
-            precision_profile="strict",
+            precision_profile=PrecisionProfile.STRICT,
             precision_top_n=20,
             precision_visual_weight=0.3,
             precision_geom_weight=0.7,
-            version_gate="off",
+            version_gate=VersionGate.OFF,
         ),
         Preset(
             name="version",
@@ -63,11 +59,11 @@ PRESETS: Mapping[str, Preset] = {
             mode=Mode.BALANCED,
             duplicate_threshold=0.95,
             similar_threshold=0.70,
-            precision_profile="version",
+            precision_profile=PrecisionProfile.VERSION,
             precision_top_n=50,
             precision_visual_weight=0.5,
             precision_geom_weight=0.5,
-            version_gate="auto",
+            version_gate=VersionGate.AUTO,
         ),
         Preset(
             name="loose",
@@ -75,11 +71,11 @@ PRESETS: Mapping[str, Preset] = {
             mode=Mode.BALANCED,
             duplicate_threshold=0.90,
             similar_threshold=0.50,
-            precision_profile="version",
+            precision_profile=PrecisionProfile.VERSION,
             precision_top_n=50,
             precision_visual_weight=0.6,
             precision_geom_weight=0.4,
-            version_gate="off",
+            version_gate=VersionGate.OFF,
         ),
     )
 }

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from dedup2d.alarms import Alarms
 from dedup2d.callbacks.delivery import Deliverer
@@ -29,6 +29,8 @@ from dedup2d.errors import (
     VisionCircuitOpenError,
 )
 from dedup2d.observe import Observer
+from dedup2d.parameters import effective_parameters
+from dedup2d.precision.overlay import Precision, QueryGeometry
 from dedup2d.protocols import FileStore, JobStore, LocalFiles, Queue, SharedQueue, VisionClient
 from dedup2d.runner_options import RunnerOptions
 from dedup2d.tracing import working_for
@@ -96,6 +98,7 @@ class Runner:
     observer: Observer
     clock: Callable[[], float]
     new_id: Callable[[], str]
+    precision: Precision
     deliverer: Deliverer | None = None
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     jitter: Callable[[], float] = random.random
@@ -268,8 +271,23 @@ class Runner:
         drawing = stored_drawing(
             self.files, job.file_key, name=job.file_name, sha256=job.file_hash, size=job.file_size
         )
-        with in_time(self.options.job_timeout_seconds), self.observer.timed_vision("search"):
-            return await self.vision.search(job.tenant_id, drawing, job.params, progress=stages.append)
+        with in_time(self.options.job_timeout_seconds):
+            geometry = await self._geometry(job)
+            with self.observer.timed_vision("search"):
+                found = await self.vision.search(job.tenant_id, drawing, job.params, progress=stages.append)
+            if geometry is not None:
+                stages.append("comparing geometry")
+                found = await self.precision.overlay(
+                    job.tenant_id, job.file_name, found, job.params, geometry
+                )
+        return evolve(found, effective_parameters=effective_parameters(job.params, job.parameter_sources))
+
+    async def _geometry(self, job: Job) -> QueryGeometry | None:
+        """Read the geometry that came with the job, before a search that would be for nothing without it."""
+        if job.geometry_key is None:
+            return None
+        data = b"".join([chunk async for chunk in self.files.open(job.geometry_key)])
+        return await self.precision.read(data)
 
     async def _beat_until_canceled(self, job: Job, token: str, stages: list[str]) -> None:
         """

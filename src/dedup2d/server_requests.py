@@ -121,6 +121,7 @@ class Pool:
         query: Mapping[str, str] | list[tuple[str, str]] | None = None,
         headers: Mapping[str, str] | None = None,
         body: MultipartBody | None = None,
+        json: Mapping[str, object] | None = None,
         seconds: float,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """
@@ -138,6 +139,7 @@ class Pool:
                 method,
                 url.with_query(query) if query else url,
                 data=body,
+                json=json,
                 headers={**outgoing_headers(), **(headers or {})},
                 allow_redirects=False,  # the key would go along
                 timeout=aiohttp.ClientTimeout(

@@ -8,23 +8,30 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import define, field
+from attrs import define, evolve, field
 
 from dedup2d.callbacks.attempts import Sender
 from dedup2d.callbacks.delivery import Deliverer
+from dedup2d.configs import ConfigStore, TenantConfig, make_config
+from dedup2d.configs.memory import MemoryConfigStore
 from dedup2d.errors import (
     IndexFullError,
     JobQueueFullError,
+    VisionUnsupportedError,
 )
 from dedup2d.files.observed import observed
+from dedup2d.geometry.result import GeometryScore
+from dedup2d.geometry.storing import FileGeometryStore
 from dedup2d.intake import Intake, ServiceOptions
 from dedup2d.observe import Observer
+from dedup2d.parameters import Effective, effective, effective_parameters, given_by
+from dedup2d.precision.overlay import Geometry, Precision
 from dedup2d.protocols import FileStore, JobStore, Queue, VisionClient
 from dedup2d.runner import Runner, in_time
 from dedup2d.tenants import check_tenant_id
@@ -56,6 +63,12 @@ log = logging.getLogger("dedup2d.service")
 
 _LONGEST_POLL_SECONDS = 0.5
 
+Params = SearchParams | Effective | None
+"""
+What a search is asked to do: parameters that stand as they are, those that `Dedup2D.effective` gave, or
+None for what the tenant has configured.
+"""
+
 
 def new_id() -> str:
     """Return a new random id of 128 bits, as 32 hexadecimal digits."""
@@ -75,6 +88,8 @@ class Dedup2D:
         options: limits.
         observer: hears what happens, for metrics.
         callbacks: sends the callbacks of jobs; None takes no jobs with one.
+        configs: keeps what tenants have set for all their searches.
+        precision: compares geometries, and has the store of those of drawings; made on *files* if not given.
         clock: gives Unix seconds.
         new_id: gives unguessable ids.
     """
@@ -86,16 +101,20 @@ class Dedup2D:
     options: ServiceOptions = field(factory=ServiceOptions)
     observer: Observer = field(factory=Observer)
     callbacks: Sender | None = None
+    configs: ConfigStore = field(factory=MemoryConfigStore)
+    precision: Precision | None = None
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = new_id
     _runner: Runner = field(init=False)
     _intake: Intake = field(init=False)
     _watch: Watch = field(init=False)
+    _precision: Precision = field(init=False)
     _stack: AsyncExitStack = field(factory=AsyncExitStack, init=False)
     _direct: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         files = observed(self.files, self.observer)
+        self._precision = self.precision or Precision(store=FileGeometryStore(files), observer=self.observer)
         self.observer.slots(self.options.run.concurrency)
         self._runner = Runner(
             jobs=self.jobs,
@@ -106,6 +125,7 @@ class Dedup2D:
             observer=self.observer,
             clock=self.clock,
             new_id=self.new_id,
+            precision=self._precision,
             deliverer=self._deliverer(self.callbacks) if self.callbacks is not None else None,
         )
         self._watch = Watch(
@@ -119,6 +139,7 @@ class Dedup2D:
             observer=self.observer,
             clock=self.clock,
             new_id=self.new_id,
+            precision=self._precision,
             callbacks=self.callbacks,
         )
 
@@ -159,7 +180,7 @@ class Dedup2D:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            for part in (self.jobs, self.files, self.vision, self.queue, self.callbacks):
+            for part in self._parts():
                 if part is not None:
                     await stack.enter_async_context(part)
             if self.options.run.concurrency:
@@ -168,6 +189,10 @@ class Dedup2D:
                 tasks.start_soon(self._runner.run)
             self._stack = stack.pop_all()
         return self
+
+    def _parts(self) -> tuple[AbstractAsyncContextManager[Any] | None, ...]:
+        own = (self.jobs, self.files, self.configs, self._precision.store, self._precision)
+        return (*own, self.vision, self.queue, self.callbacks)
 
     async def __aexit__(
         self,
@@ -195,9 +220,10 @@ class Dedup2D:
         data: Data,
         *,
         file_name: str,
-        params: SearchParams | None = None,
+        params: Params = None,
         idempotency_key: str | None = None,
         callback_url: str | None = None,
+        geometry: Geometry | None = None,
     ) -> Job:
         """
         Take in a search as a job and return it, pending.
@@ -206,7 +232,10 @@ class Dedup2D:
         loses nothing that was answered. Once the job is final, whatever became of it, that is posted to
         *callback_url*.
 
+        *geometry* is the drawing's v2 geometry JSON, which is compared with that of the matches.
+
         Raises:
+            InvalidGeometryError: *geometry* is none.
             CallbackUrlError: *callback_url* may not be called, or no callbacks are sent here.
             CallbackQueueFullError: too many callbacks of the tenant wait for their receivers.
             EmptyFileError, FileTooLargeError, UnsupportedFormatError: the file.
@@ -217,9 +246,10 @@ class Dedup2D:
             tenant_id,
             data,
             file_name=file_name,
-            params=params or SearchParams(),
+            params=await self._effective(tenant_id, params),
             idempotency_key=idempotency_key,
             callback_url=callback_url,
+            geometry=geometry,
         )
 
     async def offer_upload(self, tenant_id: str, *, size: int) -> UploadOffer:
@@ -240,7 +270,7 @@ class Dedup2D:
         file_key: str,
         *,
         file_name: str,
-        params: SearchParams | None = None,
+        params: Params = None,
         idempotency_key: str | None = None,
         callback_url: str | None = None,
     ) -> Job:
@@ -257,7 +287,7 @@ class Dedup2D:
             tenant_id,
             file_key,
             file_name=file_name,
-            params=params or SearchParams(),
+            params=await self._effective(tenant_id, params),
             idempotency_key=idempotency_key,
             callback_url=callback_url,
         )
@@ -333,23 +363,79 @@ class Dedup2D:
         self._runner.hurry_callbacks()
         return job
 
+    # What tenants have set for all their searches
+
+    async def effective(
+        self, tenant_id: str, given: Mapping[str, Any] | None = None, *, preset: str | None = None
+    ) -> Effective:
+        """
+        Return the parameters of a search: *given*, else the *preset*'s, else the tenant's configuration's.
+
+        Raises:
+            InvalidParameterError: a value is not allowed, two do not go together, or there is no such preset.
+        """
+        config = await self.configs.get(check_tenant_id(tenant_id))
+        own = {} if config is None else config.search_params()
+        return effective(request=given or {}, preset=preset, tenant=own)
+
+    async def config(self, tenant_id: str) -> TenantConfig | None:
+        """Return what the tenant has configured, None if that is nothing."""
+        return await self.configs.get(check_tenant_id(tenant_id))
+
+    async def set_config(
+        self, tenant_id: str, parameters: Mapping[str, Any], *, preset: str | None = None, by: str = ""
+    ) -> TenantConfig:
+        """
+        Configure the tenant's searches, in place of what was configured before.
+
+        Args:
+            tenant_id: whose.
+            parameters: of `SearchParams` by name, as JSON gives them; they win over those of *preset*.
+            preset: name of a preset.
+            by: who does it, to be kept with it.
+
+        Raises:
+            InvalidParameterError: a name is not known, a value not allowed, or two do not go together.
+        """
+        config = make_config(tenant_id, parameters, preset=preset, updated_at=self.clock(), updated_by=by)
+        await self.configs.put(config)
+        return config
+
+    async def delete_config(self, tenant_id: str) -> bool:
+        """Forget what the tenant has configured; say whether that was anything."""
+        return await self.configs.delete(check_tenant_id(tenant_id))
+
     # Searches and the index
 
     async def search(
-        self, tenant_id: str, data: Data, *, file_name: str, params: SearchParams | None = None
+        self,
+        tenant_id: str,
+        data: Data,
+        *,
+        file_name: str,
+        params: Params = None,
+        geometry: Geometry | None = None,
     ) -> SearchResult:
         """
         Search now and return the answer.
 
+        *geometry* is the drawing's v2 geometry JSON, which is compared with that of the matches.
+
         Raises:
+            InvalidGeometryError: *geometry* is none.
             EmptyFileError, FileTooLargeError, UnsupportedFormatError, UnreadableDrawingError: the file.
             JobQueueFullError: as many searches run as jobs may wait and run.
             JobTimeoutError: it took longer than a job may.
             VisionUnavailableError: the engine cannot answer now.
         """
+        chosen = await self._effective(tenant_id, params)
         async with self._direct_drawing(tenant_id, data, file_name) as drawing:
+            read = await self._precision.read(geometry)
             with self.observer.timed_vision("search"):
-                return await self.vision.search(tenant_id, drawing, params or SearchParams())
+                found = await self.vision.search(tenant_id, drawing, chosen.params)
+            if read is not None:
+                found = await self._precision.overlay(tenant_id, drawing.name, found, chosen.params, read)
+        return evolve(found, effective_parameters=effective_parameters(chosen.params, chosen.sources))
 
     async def compare(
         self,
@@ -380,21 +466,28 @@ class Dedup2D:
         file_name: str,
         metadata: Mapping[str, str] | None = None,
         source: str | None = None,
+        geometry: Geometry | None = None,
     ) -> AddResult:
         """
         Add every sheet of a file to the tenant's index, all or none.
 
         *source* says where the file lies; what came from there before is replaced.
 
+        *geometry* is the drawing's v2 geometry JSON, stored for later searches. Without it, that of a DXF
+        or DWG file is taken from it, if there is none yet.
+
         Raises:
+            InvalidGeometryError: *geometry* is none.
             IndexFullError: the index has no room for all of them.
         and those of `search`.
         """
         if source is None:
             await self._refuse_if_full(check_tenant_id(tenant_id))
         async with self._direct_drawing(tenant_id, data, file_name) as drawing:
+            read = await self._precision.read(geometry)
             with self.observer.timed_vision("add"):
-                return await self.vision.add(tenant_id, drawing, metadata=metadata, source=source)
+                added = await self.vision.add(tenant_id, drawing, metadata=metadata, source=source)
+            return await self._precision.stored(tenant_id, drawing, added, read)
 
     async def remove(self, tenant_id: str, drawing_id: str) -> None:
         """
@@ -403,8 +496,32 @@ class Dedup2D:
         Raises:
             DrawingNotFoundError: it is not there.
         """
+        check_tenant_id(tenant_id)
+        file_hash = await self._hash_of(tenant_id, drawing_id)
         with self.observer.timed_vision("remove"):
-            await self.vision.remove(check_tenant_id(tenant_id), drawing_id)
+            await self.vision.remove(tenant_id, drawing_id)
+        if file_hash is not None:
+            await self._precision.forget(tenant_id, file_hash, self.vision)
+
+    async def has_geometry(self, tenant_id: str, file_hash: str) -> bool:
+        """
+        Say whether the geometry of the file with this sha256 is stored for the tenant's searches.
+
+        Raises:
+            InvalidParameterError: *file_hash* is not 64 of `0-9 a-f`.
+        """
+        return await self._precision.store.exists(check_tenant_id(tenant_id), file_hash)
+
+    async def compare_geometry(
+        self, query: Geometry, other: Geometry, *, params: SearchParams | None = None
+    ) -> GeometryScore:
+        """
+        Compare two geometries by the profile and the limits of differences of *params*.
+
+        Raises:
+            InvalidGeometryError: one of them is none, or they take too long.
+        """
+        return await self._precision.compare(query, other, params or SearchParams())
 
     async def drawings(
         self, tenant_id: str, *, limit: int = 50, page_token: str | None = None
@@ -463,6 +580,18 @@ class Dedup2D:
             raise failure
 
     # Inside
+
+    async def _effective(self, tenant_id: str, params: Params) -> Effective:
+        if isinstance(params, Effective):
+            return params
+        return given_by(params) if params is not None else await self.effective(tenant_id)
+
+    async def _hash_of(self, tenant_id: str, drawing_id: str) -> str | None:
+        """Return the hash of the drawing's file; None from a server that does not show single drawings."""
+        try:
+            return (await self.vision.drawing(tenant_id, drawing_id)).file_hash
+        except VisionUnsupportedError:
+            return None
 
     async def _refuse_if_full(self, tenant_id: str) -> None:
         most = self.options.drawings_of(tenant_id)

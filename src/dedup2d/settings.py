@@ -167,6 +167,12 @@ class Settings(AccessSettings):
         whole(0, 4096 * MIB),
         "a search by a file larger than this always runs as a job",
     )
+    forced_async_on_precision: bool = setting(
+        "DEDUP2D_FORCED_ASYNC_ON_PRECISION",
+        True,
+        yes_or_no(),
+        "a search with geometry to compare always runs as a job",
+    )
     forced_async_on_mode_precise: bool = setting(
         "DEDUP2D_FORCED_ASYNC_ON_MODE_PRECISE",
         True,

@@ -14,7 +14,18 @@ from typing import Any
 
 from attrs import Factory, field, frozen, validators
 
-from dedup2d.search_params import IGNORED_PLACES, MAX_IGNORED, MAX_RESULTS_LIMIT, Area, Mode, SearchParams
+from dedup2d.geometry.result import GeometryDiff, Section
+from dedup2d.parameters import EffectiveParameter, Source
+from dedup2d.search_params import (
+    IGNORED_PLACES,
+    MAX_IGNORED,
+    MAX_RESULTS_LIMIT,
+    Area,
+    Mode,
+    PrecisionProfile,
+    SearchParams,
+    VersionGate,
+)
 
 __all__ = [
     "IGNORED_PLACES",
@@ -29,6 +40,7 @@ __all__ = [
     "Drawing",
     "DrawingFile",
     "DrawingPage",
+    "EffectiveParameter",
     "HalfUpload",
     "Health",
     "Job",
@@ -39,17 +51,20 @@ __all__ = [
     "LevelScore",
     "Match",
     "Mode",
+    "PrecisionProfile",
     "PresignedUpload",
     "RebuildResult",
     "Relation",
     "SearchParams",
     "SearchResult",
+    "Source",
     "StoredFile",
     "Swept",
     "Timing",
     "Transform",
     "UploadOffer",
     "Verdict",
+    "VersionGate",
 ]
 
 PLACES = ("view", "title_block", "revision_table", "notes", "frame", "sheet")
@@ -240,6 +255,11 @@ class Match:
 
     `reason` is one sentence that says why it has this relation, `thresholds` what decided it, and
     `changed_area` (0..1) how much of the match's sheet changed, where that was measured.
+
+    Where geometry came with the query, `visual_similarity` is what the pictures alone say; `precision_score`
+    (0..1) what the geometry says, None where there was none to compare, and `precision_breakdown` the same by
+    section; `precision_diff` names the differences of the best matches, `precision_diff_similarity` is the
+    share of entries (0..1) without one.
     """
 
     drawing_id: str
@@ -260,11 +280,20 @@ class Match:
     reason: str = ""
     thresholds: Mapping[str, float] = field(factory=dict)
     changed_area: float | None = None
+    visual_similarity: float | None = None
+    precision_score: float | None = None
+    precision_breakdown: Mapping[str, Section] = field(factory=dict)
+    precision_diff: GeometryDiff | None = None
+    precision_diff_similarity: float | None = None
 
 
 @frozen(kw_only=True)
 class Timing:
-    """Milliseconds spent, as a whole, per level and on reading the query."""
+    """
+    Milliseconds spent, as a whole, per level and on reading the query.
+
+    `precision_ms` went into comparing geometries, and is part of `l4_ms`.
+    """
 
     total_ms: float = 0.0
     read_ms: float = 0.0
@@ -272,6 +301,7 @@ class Timing:
     l2_ms: float = 0.0
     l3_ms: float = 0.0
     l4_ms: float = 0.0
+    precision_ms: float = 0.0
 
 
 @frozen(kw_only=True)
@@ -280,7 +310,9 @@ class SearchResult:
     The answer of a search, best match first in both lists.
 
     `duplicates` and `similar` are the matches by verdict; `total_matches` counts both.
-    `level_stats` says how many drawings each level looked at.
+    `level_stats` says how many drawings each level looked at. `filtered` are those that the pictures
+    found and the geometry took out, with its reasons. `effective_parameters` says what each parameter was,
+    and who had set it.
     """
 
     success: bool = True
@@ -294,6 +326,8 @@ class SearchResult:
     file_hash: str = ""
     pages: int = 1
     error: str | None = None
+    filtered: tuple[Match, ...] = ()
+    effective_parameters: Mapping[str, EffectiveParameter] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -392,6 +426,9 @@ class Job:
     are set when it failed; `last_error` says why a pending job was given back. `request_id` and
     `traceparent` are of the request that submitted it (see `dedup2d.tracing`).
 
+    `parameter_sources` says who has set the parameters that are not the default's. `geometry_key` is where
+    the geometry lies that came with the drawing, `geometry_hash` the sha256 of its bytes; None without one.
+
     `callback_status` is None where no callback was asked for. `callback_attempts` counts the attempts since
     the job became final, or since the callback was asked for again; `callback_http_status` and
     `callback_last_error` tell of the last one. `callback_message_id` is the same at every attempt.
@@ -432,6 +469,9 @@ class Job:
     callback_finished_at: float | None = None
     callback_last_error: str | None = None
     callback_message_id: str | None = None
+    parameter_sources: Mapping[str, Source] = field(factory=dict)
+    geometry_key: str | None = None
+    geometry_hash: str | None = None
     callback_lease_token: str | None = field(default=None, repr=False)
     callback_lease_expires_at: float | None = None
 

@@ -141,9 +141,11 @@ class Upkeep:
             await self._delete_file(job)
 
     async def _delete_file(self, job: Job) -> None:
-        """Delete the job's file; what fails here is collected later."""
+        """Delete the job's file, and the geometry beside it; what fails here is collected later."""
         try:
             await self.files.delete(job.file_key)
+            if job.geometry_key is not None:
+                await self.files.delete(job.geometry_key)
         except StoreUnavailableError as error:
             log.warning(
                 "a job's file could not be deleted: it is collected later",

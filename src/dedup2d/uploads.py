@@ -19,7 +19,7 @@ from dedup2d.errors import (
 from dedup2d.readers.sniff import HEAD_BYTES, sniff
 from dedup2d.types import DrawingFile
 
-__all__ = ["Data", "checked", "clean_file_name", "file_in_place", "spooled"]
+__all__ = ["Data", "as_chunks", "checked", "clean_file_name", "file_in_place", "on_disk", "spooled"]
 
 Data = AsyncIterable[bytes] | bytes | Path
 """A drawing's bytes: as a stream, as a whole, or where they lie on disk."""
@@ -125,6 +125,26 @@ async def spooled(data: Data, name: str, *, max_bytes: int) -> AsyncIterator[Dra
             open=lambda: _chunks(path or b"".join(held), name),
             path=path,
         )
+
+
+@asynccontextmanager
+async def on_disk(file: DrawingFile) -> AsyncIterator[Path]:
+    """Give the file where it lies on this disk, or a copy that goes again."""
+    if file.path is not None:
+        yield file.path
+        return
+    async with anyio.TemporaryDirectory(prefix="dedup2d-") as directory:
+        path = Path(directory, "drawing")
+        async with await anyio.open_file(path, "wb") as copy:
+            async for chunk in file.open():
+                await copy.write(chunk)
+        yield path
+
+
+async def as_chunks(data: bytes) -> AsyncGenerator[bytes, None]:
+    """Give *data* in chunks of at most 1 MiB."""
+    for start in range(0, len(data), _CHUNK_BYTES):
+        yield data[start : start + _CHUNK_BYTES]
 
 
 async def _chunks(data: Data, name: str) -> AsyncGenerator[bytes, None]:

@@ -20,7 +20,9 @@ __all__ = [
     "DRAWING",
     "DRAWING_PROBLEMS",
     "ETAG",
+    "GEOM_JSON",
     "IF_NONE_MATCH",
+    "JSON_PROBLEMS",
     "UNCHANGED",
     "UPLOAD_PROBLEMS",
     "VISION_PROBLEMS",
@@ -48,6 +50,9 @@ UPLOAD_PROBLEMS = (
 
 DRAWING_PROBLEMS = ("IMAGE_TOO_LARGE", "UNREADABLE_DRAWING")
 """What may be found when the drawing is opened."""
+
+JSON_PROBLEMS = ("FILE_TOO_LARGE", "REQUEST_TIMEOUT", "TOO_MANY_UPLOADS", "UNSUPPORTED_MEDIA_TYPE")
+"""What may be wrong with a body of JSON, besides its values."""
 
 VISION_PROBLEMS = (
     "JOB_TIMEOUT",
@@ -101,6 +106,12 @@ class Part:
 
 
 DRAWING = Part("file", "the drawing", required=True, media_type="application/octet-stream")
+GEOM_JSON = Part(
+    "geom_json",
+    "the drawing's geometry: v2 geometry JSON of at most 10 MiB",
+    {"type": "object"},
+    media_type="application/json",
+)
 IF_NONE_MATCH = Header("If-None-Match", "the ETag of an earlier answer: 304 if nothing has changed since")
 ETAG = {"ETag": "changes whenever the answer does"}
 UNCHANGED = Answer(304, None, "nothing has changed since", headers={"ETag": "the same again"})
@@ -119,6 +130,7 @@ class Operation:
         required: parameters of the query that must be given.
         headers: request headers that steer it.
         body: the parts of its multipart body, if it takes one.
+        json: the JSON Schema of its body as JSON, if it takes that.
         body_required: whether it cannot be called without that body.
         problems: codes of `PROBLEMS` besides those that every route may answer with.
 
@@ -132,6 +144,7 @@ class Operation:
     required: Sequence[str] = ()
     headers: Sequence[Header] = ()
     body: Sequence[Part] = ()
+    json: Mapping[str, Any] | None = None
     body_required: bool = True
     problems: Sequence[str] = ()
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from dedup2d.search_params import SearchParams
-from dedup2d_http.contract import Answer, Header, Operation, Part, operation_of
+from dedup2d_http.contract import Answer, Header, Operation, operation_of
 from dedup2d_http.openapi_schemas import schemas_of
 from dedup2d_http.params import Reader
 from dedup2d_http.problems import PROBLEMS
@@ -25,7 +25,12 @@ _EVERYWHERE = ("CROSS_ORIGIN", "HOST_NOT_ALLOWED", "INTERNAL", "SHUTTING_DOWN")
 _WITH_KEY = ("FORBIDDEN", "INVALID_PARAMETER", "RATE_LIMITED", "STORE_UNAVAILABLE", "UNAUTHORIZED")
 _LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
 _RETRY_STATUSES = frozenset({429, 503})
-_PATHS: Mapping[str, str] = {"job_id": "of a job", "drawing_id": "of a drawing of the index"}
+_PATHS: Mapping[str, str] = {
+    "job_id": "of a job",
+    "drawing_id": "of a drawing of the index",
+    "file_hash": "sha256 of a file",
+}
+_PATH_SCHEMAS: Mapping[str, Json] = {"file_hash": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
 _TEXT = f"""\
 Have we drawn this before, and if so what changed?
 
@@ -80,7 +85,9 @@ def _shared(path: str) -> Json:
             "in": "path",
             "required": True,
             "description": _PATHS.get(name, ""),
-            "schema": {"type": "string", "minLength": 1, "format": name.replace("_", "-")},
+            "schema": _PATH_SCHEMAS.get(
+                name, {"type": "string", "minLength": 1, "format": name.replace("_", "-")}
+            ),
         }
         for name in _PARAMETER.findall(path)
     ]
@@ -103,8 +110,8 @@ def _operation(
     }
     if promised.text:
         found["description"] = promised.text
-    if promised.body:
-        found["requestBody"] = _body(promised.body, required=promised.body_required)
+    if promised.body or promised.json is not None:
+        found["requestBody"] = {"required": promised.body_required, "content": _body(promised)}
     if keyed:
         scope = resource.scope_of(method)
         roles = [] if scope is None else [str(scope)]
@@ -120,7 +127,11 @@ def _identifier(path: str, method: str) -> str:
 
 def _tag(path: str) -> str:
     words = re.findall(r"\w+", path.removeprefix(PREFIX)) if path.startswith(PREFIX) else []
-    return words[0] if words and words[0] in ("search", "jobs", "index", "uploads") else "service"
+    return (
+        words[0]
+        if words and words[0] in ("search", "jobs", "index", "uploads", "config", "geom", "precision")
+        else "service"
+    )
 
 
 def _query(name: str, reader: Reader, required: bool) -> Json:
@@ -143,19 +154,20 @@ def _header(header: Header) -> Json:
     return {"name": header.name, "in": "header", "description": header.text, "schema": dict(header.schema)}
 
 
-def _body(parts: Iterable[Part], *, required: bool) -> Json:
-    found = list(parts)
-    schema = {
-        "type": "object",
-        "properties": {part.name: {**part.schema, "description": part.text} for part in found},
-        "required": [part.name for part in found if part.required],
-        "additionalProperties": False,
-    }
-    encoding = {part.name: {"contentType": part.media_type} for part in found if part.media_type}
-    return {
-        "required": required,
-        "content": {"multipart/form-data": {"schema": schema, "encoding": encoding}},
-    }
+def _body(promised: Operation) -> Json:
+    content: Json = {}
+    if promised.body:
+        schema = {
+            "type": "object",
+            "properties": {part.name: {**part.schema, "description": part.text} for part in promised.body},
+            "required": [part.name for part in promised.body if part.required],
+            "additionalProperties": False,
+        }
+        encoding = {part.name: {"contentType": part.media_type} for part in promised.body if part.media_type}
+        content["multipart/form-data"] = {"schema": schema, "encoding": encoding}
+    if promised.json is not None:
+        content["application/json"] = {"schema": dict(promised.json)}
+    return content
 
 
 def _responses(resource: Resource[Any], promised: Operation, references: Mapping[type, Json]) -> Json:

@@ -83,17 +83,21 @@ def _parameters(parameters: list[Json]) -> str:
 def _body(body: Json | None) -> str:
     if body is None:
         return ""
-    ((media_type, content),) = body["content"].items()
-    schema = content["schema"]
+    return "".join(_body_of(media_type, content) for media_type, content in body["content"].items())
+
+
+def _body_of(media_type: str, content: Json) -> str:
+    schema, encoding = content["schema"], content.get("encoding")
     rows = [
         (
-            f"<code>{escape(name)}</code>{_star(name in schema['required'])}",
-            escape(content["encoding"].get(name, {}).get("contentType", "")),
+            f"<code>{escape(name)}</code>{_star(name in schema.get('required', ()))}",
+            _type(part) if encoding is None else escape(encoding.get(name, {}).get("contentType", "")),
             _marked(part["description"]),
         )
         for name, part in schema["properties"].items()
     ]
-    return _table(f"Body, <code>{escape(media_type)}</code>", ("part", "content", ""), rows)
+    what = "part" if encoding is not None else "field"
+    return _table(f"Body, <code>{escape(media_type)}</code>", (what, "content", ""), rows)
 
 
 def _responses(responses: Json) -> str:
@@ -140,7 +144,8 @@ def _type(schema: Json) -> str:
         return " · ".join(f"<code>{escape(str(each))}</code>" for each in schema["enum"])
     kind = schema.get("type", "any")
     if kind == "array":
-        return "list of " + _type(schema.get("items", {})) + _bounds(schema)
+        items = schema.get("prefixItems") or [schema.get("items", {})]
+        return "list of " + " and ".join(map(_type, items)) + _bounds(schema)
     if kind == "object" and "additionalProperties" in schema:
         return "object of " + _type(schema["additionalProperties"] or {}) + _bounds(schema)
     return escape(str(kind)) + _bounds(schema)

@@ -19,10 +19,12 @@ from dedup2d.callbacks.guard_url import MAX_URL_LENGTH
 from dedup2d.errors import InvalidParameterError, shown
 from dedup2d.presets import PRESETS
 from dedup2d.search_params import IGNORED_PLACES, MAX_IGNORED, ignored_of
-from dedup2d.types import MAX_RESULTS_LIMIT, Area, JobStatus, Mode, SearchParams
+from dedup2d.types import MAX_RESULTS_LIMIT, Area, JobStatus, Mode, PrecisionProfile, VersionGate
 
 __all__ = [
     "LISTING",
+    "PARAMETERS",
+    "PRECISION_FIELDS",
     "SEARCH_FIELDS",
     "SEARCH_QUERY",
     "STATUS_LISTING",
@@ -163,27 +165,34 @@ SEARCH_FIELDS: Mapping[str, Reader] = {
 _STEERING: Mapping[str, Reader] = {
     "async": yes_no.saying("answer with a job"),
     "callback_url": callback_url.saying("https URL that is posted the end of the job; makes a job of it"),
-    "preset": one_of(*PRESETS).saying("sets mode and thresholds; a parameter of the request wins"),
+    "preset": one_of(*PRESETS).saying("sets several parameters; those of the request itself win"),
     "file_key": text_of(200).saying(
         "search by a file that was put under the key of an offer; without a body"
     ),
     "file_name": text_of(255).saying("what the drawing is called; only with file_key"),
 }
-_CHECKED_ONLY = "checked, but without effect: it acts on geometry sent with the drawing, which is not taken"
-_GEOMETRY: Mapping[str, Reader] = {
-    "enable_precision": yes_no.saying(_CHECKED_ONLY),
-    "precision_profile": one_of("strict", "version").saying(_CHECKED_ONLY),
-    "precision_top_n": whole(1, MAX_RESULTS_LIMIT).saying(_CHECKED_ONLY),
-    "precision_visual_weight": number(0, 1).saying(_CHECKED_ONLY),
-    "precision_geom_weight": number(0, 1).saying(_CHECKED_ONLY),
-    "precision_compute_diff": yes_no.saying(_CHECKED_ONLY),
-    "precision_diff_top_n": whole(0, 50).saying(_CHECKED_ONLY),
-    "precision_diff_max_paths": whole(1, 10_000).saying(_CHECKED_ONLY),
-    "version_gate": only("off", "this version does not compare drawing numbers").saying(
-        "off: this version does not compare drawing numbers"
+PRECISION_FIELDS: Mapping[str, Reader] = {
+    "enable_precision": yes_no.saying("score the best matches by geometry, where geom_json came"),
+    "precision_profile": one_of(*PrecisionProfile).saying(
+        "whether geometries are scored as one drawing or as versions of one"
+    ),
+    "precision_top_n": whole(1, MAX_RESULTS_LIMIT).saying("how many matches are scored by geometry"),
+    "precision_visual_weight": number(0, 1).saying("weight of what the pictures say in the similarity"),
+    "precision_geom_weight": number(0, 1).saying("weight of what the geometry says; not both are 0"),
+    "precision_compute_diff": yes_no.saying("say of the best matches in what their geometry differs"),
+    "precision_diff_top_n": whole(0, 50).saying("of how many matches"),
+    "precision_diff_max_paths": whole(1, 2000).saying("most differences told of each"),
+    "version_gate": one_of(*VersionGate).saying(
+        "what matches must share in the profile version: drawing numbers, file names without version,"
+        " whichever is known, or nothing"
     ),
 }
-SEARCH_QUERY: Mapping[str, Reader] = {**SEARCH_FIELDS, **_STEERING, **_GEOMETRY}
+"""What acts on geometry that comes with the drawing; no vision server is told of it."""
+
+PARAMETERS: Mapping[str, Reader] = {**SEARCH_FIELDS, **PRECISION_FIELDS}
+"""All that presets and configurations can set too."""
+
+SEARCH_QUERY: Mapping[str, Reader] = {**SEARCH_FIELDS, **_STEERING, **PRECISION_FIELDS}
 """All that the query of a search may hold."""
 
 _PAGE_TOKEN = text_of(1024)
@@ -201,10 +210,15 @@ STATUS_LISTING: Mapping[str, Reader] = {
 
 @frozen(kw_only=True)
 class SearchQuery:
-    """What the query of a search asks for."""
+    """
+    What the query of a search asks for.
 
-    params: SearchParams
+    `given` are the parameters that it gives itself; the others come from elsewhere (`dedup2d.parameters`).
+    """
+
+    given: Mapping[str, Any]
     run_async: bool
+    preset: str | None = None
     file_key: str | None = None
     file_name: str | None = None
     callback_url: str | None = None
@@ -212,18 +226,17 @@ class SearchQuery:
 
 def search_query(request: Request) -> SearchQuery:
     """
-    Read the query of a search; a parameter of its own wins over its preset's.
+    Read the query of a search.
 
     Raises:
         InvalidParameterError: something in it is not allowed.
     """
     given = read_query(request, SEARCH_QUERY)
-    preset = PRESETS[given["preset"]].search_params() if "preset" in given else {}
-    own = {name: value for name, value in given.items() if name in SEARCH_FIELDS}
     if "file_name" in given and "file_key" not in given:
         raise InvalidParameterError("file_name", given["file_name"], "it only with file_key")
     return SearchQuery(
-        params=SearchParams(**{**preset, **own}),
+        given={name: value for name, value in given.items() if name in PARAMETERS},
+        preset=given.get("preset"),
         run_async=given.get("async", False),
         file_key=given.get("file_key"),
         file_name=given.get("file_name"),

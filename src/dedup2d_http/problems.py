@@ -41,6 +41,7 @@ class Problem(NamedTuple):
 PROBLEMS: Mapping[str, Problem] = {
     "CALLBACK_URL_INVALID": Problem(400, "The callback URL is not allowed"),
     "EMPTY_FILE": Problem(400, "The file is empty"),
+    "INVALID_GEOM_JSON": Problem(400, "The geometry of the drawing cannot be used"),
     "INVALID_MULTIPART": Problem(400, "The body is not multipart/form-data as RFC 7578 has it"),
     "INVALID_PARAMETER": Problem(400, "A parameter has a value that is not allowed"),
     "UNAUTHORIZED": Problem(401, "A valid API key is needed"),

@@ -11,21 +11,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from tempfile import SpooledTemporaryFile
+from types import TracebackType
 from typing import Self
 
 import anyio
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 from starlette.types import Receive
 
-from dedup2d.errors import FileTooLargeError, InvalidParameterError, shown
-from dedup2d_http.context import ClientGoneError
+from dedup2d.errors import FileTooLargeError, InvalidGeometryError, InvalidParameterError, shown
+from dedup2d.protocols import MAX_GEOMETRY_BYTES
+from dedup2d_http.arriving import Arriving
 from dedup2d_http.pace import Pace
 from dedup2d_http.problems import HttpError
 
-__all__ = ["Spool", "Upload", "UploadLimits", "upload"]
+__all__ = ["Spool", "Upload", "UploadLimits", "geometries", "upload"]
 
 _FILE = "file"
 _PLAIN_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
@@ -42,6 +45,7 @@ class UploadLimits:
         max_parts: most parts.
         max_field_bytes: most bytes of one field.
         max_header_bytes: most bytes of one header of a part; a file's name stands in one.
+        max_geometry_bytes: most bytes of one geometry.
         pace: how slowly it may come.
     """
 
@@ -50,6 +54,7 @@ class UploadLimits:
     max_parts: int = 16
     max_field_bytes: int = 64 * 1024
     max_header_bytes: int = 16 * 1024
+    max_geometry_bytes: int = MAX_GEOMETRY_BYTES
     pace: Pace = field(factory=Pace)
 
     @property
@@ -61,8 +66,9 @@ class Upload(AsyncIterator[bytes]):
     """
     The drawing of a body, as its pieces; and the body's fields.
 
-    `fields` holds those that came before the drawing, and all of them once the pieces are through.
-    `done` is set when no more of the body will come.
+    `fields` holds those that came before the drawing, and all of them once the pieces are through; so with
+    geometries, which lie in temporary files until it is left as a context manager. `done` is set when no more
+    of the body will come.
 
     Iterating raises:
         HttpError: the body is malformed, or nothing came for too long.
@@ -72,15 +78,37 @@ class Upload(AsyncIterator[bytes]):
 
     def __init__(self, receive: Receive, form: _Form, limits: UploadLimits) -> None:
         self.done = anyio.Event()
-        self._receive = receive
         self._form = form
         self._limits = limits
-        self._size = 0
-        self._waited = 0.0
+        self._arriving = Arriving(receive, limits.pace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._form.discard()
 
     @property
     def file_name(self) -> str:
         return self.name_of(_FILE)
+
+    def has_geometry(self, part: str) -> bool:
+        """Say whether the geometry in *part* has come."""
+        return part in self._form.geometries
+
+    def geometry(self, part: str) -> bytes | None:
+        """Return the geometry in *part*, None if none has come."""
+        return self._form.geometry(part)
+
+    async def to_end(self) -> None:
+        """Read all of a body that has no drawing."""
+        while not self.done.is_set():
+            await self._feed()
 
     def name_of(self, part: str) -> str:
         """Return the file name that came with the drawing in *part*, once that has begun."""
@@ -125,26 +153,13 @@ class Upload(AsyncIterator[bytes]):
             raise HttpError("INVALID_MULTIPART", f"the body has no part named {part}: send both drawings")
 
     async def _feed(self) -> None:
-        body, more = await self._next()
-        self._size += len(body)
-        if self._size > self._limits.max_body_bytes:
-            raise FileTooLargeError("the body", self._limits.max_file_bytes)
+        body, more = await self._arriving.next()
         self._form.write(body)
+        if self._arriving.size - self._form.geometry_bytes > self._limits.max_body_bytes:
+            raise FileTooLargeError("the body", self._limits.max_file_bytes)
         if not more:
             self._form.close()
             self.done.set()
-
-    async def _next(self) -> tuple[bytes, bool]:
-        pace, begin = self._limits.pace, anyio.current_time()
-        with anyio.move_on_after(pace.patience(waited=self._waited, size=self._size)):
-            message = await self._receive()
-            self._waited += anyio.current_time() - begin
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            return message.get("body", b""), message.get("more_body", False)
-        waited = self._waited + anyio.current_time() - begin
-        complaint = pace.complaint(waited=waited, size=self._size)
-        raise HttpError("REQUEST_TIMEOUT", f"the body {complaint}: send it again, over a faster connection")
 
 
 async def upload(
@@ -154,26 +169,54 @@ async def upload(
     fields: Collection[str] = (),
     more_files: Sequence[str] = (),
     instead: Collection[str] = (),
+    geometry: Sequence[str] = (),
 ) -> Upload:
     """
     Begin to read the body of *request*, up to where the drawing begins.
 
     Only parts named `file` and those named in *fields* may be in it, and drawings named in *more_files*, in
-    that order. A field named in *instead* may stand in place of the drawing.
+    that order. A field named in *instead* may stand in place of the drawing. Where parts named in *geometry*
+    may be in it, what is returned is to be left as a context manager.
 
     Raises:
         HttpError: it is not multipart/form-data, or malformed, or has no drawing.
         FileTooLargeError: it announces more bytes than are allowed.
         InvalidParameterError: it has another part.
     """
-    boundary = _boundary(request)
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limits.max_body_bytes:
-        raise FileTooLargeError("the body", limits.max_file_bytes)
-    form = _Form(boundary, limits, files=(_FILE, *more_files), allowed=frozenset(fields))
-    begun = Upload(request.receive, form, limits)
-    await begun.find_file(instead)
+    form = _Form(
+        _boundary(request),
+        limits,
+        files=(_FILE, *more_files),
+        allowed=frozenset(fields),
+        may_be_geometry=frozenset(geometry),
+    )
+    begun = _begun(request, form, limits)
+    try:
+        await begun.find_file(instead)
+    except BaseException:
+        form.discard()
+        raise
     return begun
+
+
+@asynccontextmanager
+async def geometries(request: Request, limits: UploadLimits, *parts: str) -> AsyncIterator[Upload]:
+    """
+    Read a body of geometries alone, to its end.
+
+    Raises: as `upload`.
+    """
+    form = _Form(_boundary(request), limits, files=(), allowed=frozenset(), may_be_geometry=frozenset(parts))
+    with _begun(request, form, evolve(limits, max_file_bytes=0)) as begun:
+        await begun.to_end()
+        yield begun
+
+
+def _begun(request: Request, form: _Form, limits: UploadLimits) -> Upload:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > form.max_body_bytes:
+        raise FileTooLargeError("the body", limits.max_file_bytes)
+    return Upload(request.receive, form, limits)
 
 
 def _boundary(request: Request) -> bytes:
@@ -200,8 +243,17 @@ class _Form:
     """What the parser has found so far."""
 
     def __init__(
-        self, boundary: bytes, limits: UploadLimits, *, files: tuple[str, ...], allowed: frozenset[str]
+        self,
+        boundary: bytes,
+        limits: UploadLimits,
+        *,
+        files: tuple[str, ...],
+        allowed: frozenset[str],
+        may_be_geometry: frozenset[str] = frozenset(),
     ) -> None:
+        self.geometries: dict[str, SpooledTemporaryFile[bytes]] = {}
+        self.max_body_bytes = limits.max_body_bytes + len(may_be_geometry) * limits.max_geometry_bytes
+        self._may_be_geometry = may_be_geometry
         self.pieces: deque[tuple[str, bytes]] = deque()
         self.fields: dict[str, str] = {}
         self.file_names: dict[str, str] = {}
@@ -242,6 +294,20 @@ class _Form:
                 "INVALID_MULTIPART", "the body ends before its closing boundary: send it again, whole"
             )
 
+    def geometry(self, part: str) -> bytes | None:
+        if part not in self.geometries:
+            return None
+        self.geometries[part].seek(0)
+        return self.geometries[part].read()
+
+    @property
+    def geometry_bytes(self) -> int:
+        return sum(file.tell() for file in self.geometries.values())
+
+    def discard(self) -> None:
+        for file in self.geometries.values():
+            file.close()
+
     def _part_begins(self) -> None:
         self._parts += 1
         if self._parts > self._limits.max_parts:
@@ -271,12 +337,15 @@ class _Form:
         self._name = options[b"name"].decode(errors="replace")
         if self._name in self._files:
             self._file_begins(options.get(b"filename", b""))
-        elif self._name not in self._allowed:
-            allowed = ", ".join([*self._files, *sorted(self._allowed)])
+        elif self._name in self._may_be_geometry and self._name not in self.geometries:
+            # Memory does not grow with what comes in many requests at once.
+            self.geometries[self._name] = SpooledTemporaryFile(max_size=64 * 1024)  # noqa: SIM115 - see discard
+        elif self._name not in self._allowed | self._may_be_geometry:
+            allowed = ", ".join([*self._files, *sorted(self._allowed | self._may_be_geometry)])
             raise InvalidParameterError(
                 f"part {shown(self._name)}", "", f"parts named {allowed}, parameters in the query"
             )
-        elif self._name in self.fields:
+        elif self._name in self.fields or self._name in self.geometries:
             raise HttpError("INVALID_MULTIPART", f"the body has more than one part named {self._name}")
 
     def _file_begins(self, file_name: bytes) -> None:
@@ -293,12 +362,23 @@ class _Form:
         if self._name in self._files:
             self.pieces.append((self._name, data[start:end]))
             return
+        if self._name in self.geometries:
+            self._geometry_piece(data[start:end])
+            return
         if len(self._field) + end - start > self._limits.max_field_bytes:
             raise InvalidParameterError(self._name, "...", f"at most {self._limits.max_field_bytes:,} bytes")
         self._field += data[start:end]
 
+    def _geometry_piece(self, data: bytes) -> None:
+        file, most = self.geometries[self._name], self._limits.max_geometry_bytes
+        file.write(data)
+        if file.tell() > most:
+            raise InvalidGeometryError(
+                self._name, f"is larger than the limit of {most:,} bytes", "send less detail"
+            )
+
     def _part_ends(self) -> None:
-        if self._name not in self._files:
+        if self._name not in self._files and self._name not in self.geometries:
             try:
                 self.fields[self._name] = self._field.decode()
             except UnicodeDecodeError:

@@ -11,12 +11,16 @@ from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dedup2d.parameters import EffectiveParameter, ParameterValue
 from dedup2d.presets import Preset
 from dedup2d.types import CallbackStatus, Job, JobPage, JobStatus
 from dedup2d_http.headers import etag_of, matches_etag
 
 __all__ = [
     "CancelView",
+    "ConfigDeletedView",
+    "ConfigView",
+    "GeometryView",
     "HealthView",
     "JobPageView",
     "JobSummary",
@@ -41,6 +45,7 @@ _JOB_FIELDS = (
     "file_name",
     "file_hash",
     "file_size",
+    "geometry_hash",
     "params",
     "created_at",
     "started_at",
@@ -153,6 +158,38 @@ class HealthView:
     service: str
     version: str
     vision: str
+
+
+@frozen(kw_only=True)
+class ConfigView:
+    """
+    What a tenant has configured: a preset and what differs from it; `null` and empty where that is nothing.
+
+    `effective_parameters` is what a search is made with that gives no parameter itself.
+    """
+
+    tenant_id: str
+    preset: str | None
+    parameters: Mapping[str, ParameterValue]
+    updated_at: float | None
+    updated_by: str | None
+    effective_parameters: Mapping[str, EffectiveParameter]
+
+
+@frozen(kw_only=True)
+class ConfigDeletedView:
+    """Whether there was a configuration that is now gone."""
+
+    tenant_id: str
+    deleted: bool
+
+
+@frozen(kw_only=True)
+class GeometryView:
+    """Whether the geometry of a file is stored for the tenant's searches."""
+
+    file_hash: str
+    exists: bool
 
 
 @frozen(kw_only=True)

@@ -8,10 +8,24 @@ from attrs import frozen
 
 from dedup2d.client.transport import Request, Transport
 from dedup2d.codec import from_data, from_json
+from dedup2d.configs import TenantConfig
 from dedup2d.errors import ServiceError, UnreadableRecordError
+from dedup2d.parameters import ParameterValue
+from dedup2d.presets import Preset
 from dedup2d.types import Health, Job, JobPage
 
-__all__ = ["canceled", "health_of", "job_of", "job_page_of", "submitted_id", "value_of"]
+__all__ = [
+    "canceled",
+    "config_of",
+    "deleted",
+    "exists",
+    "health_of",
+    "job_of",
+    "job_page_of",
+    "presets_of",
+    "submitted_id",
+    "value_of",
+]
 
 T = TypeVar("T")
 
@@ -31,6 +45,30 @@ class _Submitted:
 @frozen
 class _Canceled:
     canceled: bool
+
+
+@frozen
+class _Presets:
+    presets: dict[str, Preset]
+
+
+@frozen
+class _Deleted:
+    deleted: bool
+
+
+@frozen
+class _Exists:
+    exists: bool
+
+
+@frozen
+class _Config:
+    tenant_id: str
+    preset: str | None
+    parameters: dict[str, ParameterValue]
+    updated_at: float | None
+    updated_by: str | None
 
 
 @frozen
@@ -71,6 +109,35 @@ def submitted_id(body: bytes) -> str:
 def canceled(body: bytes) -> bool:
     """Say whether a job is canceled, or will be."""
     return value_of(body, _Canceled).canceled
+
+
+def presets_of(body: bytes) -> dict[str, Preset]:
+    """Return the presets by name."""
+    return value_of(body, _Presets).presets
+
+
+def config_of(body: bytes) -> TenantConfig | None:
+    """Return what the tenant has configured, None if that is nothing."""
+    found = value_of(body, _Config)
+    if found.updated_at is None:
+        return None
+    return TenantConfig(
+        tenant_id=found.tenant_id,
+        preset=found.preset,
+        parameters=found.parameters,
+        updated_at=found.updated_at,
+        updated_by=found.updated_by or "",
+    )
+
+
+def deleted(body: bytes) -> bool:
+    """Say whether something was deleted."""
+    return value_of(body, _Deleted).deleted
+
+
+def exists(body: bytes) -> bool:
+    """Say whether something is there."""
+    return value_of(body, _Exists).exists
 
 
 async def health_of(transport: Transport) -> Health:

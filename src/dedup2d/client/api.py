@@ -14,16 +14,32 @@ from uuid import uuid4
 
 import anyio
 
-from dedup2d.client.answers import canceled, health_of, job_of, job_page_of, submitted_id, value_of
+from dedup2d.client.answers import (
+    canceled,
+    config_of,
+    deleted,
+    exists,
+    health_of,
+    job_of,
+    job_page_of,
+    presets_of,
+    submitted_id,
+    value_of,
+)
 from dedup2d.client.events import events_of
 from dedup2d.client.options import ClientOptions
 from dedup2d.client.problems import error_of_code
 from dedup2d.client.transport import Answer, Request, Transport
+from dedup2d.configs import TenantConfig
 from dedup2d.errors import JobTimeoutError
+from dedup2d.geometry.result import GeometryScore
+from dedup2d.parameters import ParameterValue
+from dedup2d.presets import Preset
 from dedup2d.search_params import SearchParams
 from dedup2d.types import (
     AddResult,
     Drawing,
+    DrawingFile,
     DrawingPage,
     Health,
     Job,
@@ -32,13 +48,14 @@ from dedup2d.types import (
     RebuildResult,
     SearchResult,
 )
-from dedup2d.uploads import Data, clean_file_name, spooled
+from dedup2d.uploads import Data, as_chunks, clean_file_name, spooled
 from dedup2d.vision.http_upload import MultipartBody
 
 __all__ = ["Dedup2DClient"]
 
 _POLL_SECONDS = 30
 _MARGIN_SECONDS = 15.0
+_COMPARED_BY = ("precision_profile", "precision_compute_diff", "precision_diff_max_paths")
 
 
 class Dedup2DClient:
@@ -79,18 +96,20 @@ class Dedup2DClient:
         file_name: str | None = None,
         params: SearchParams | None = None,
         preset: str | None = None,
+        geometry: bytes | Path | None = None,
         timeout: float = 600.0,  # noqa: ASYNC109 - of a job, which goes on
     ) -> SearchResult:
         """
         Search, and wait for the answer; also where the service makes a job of it.
 
-        *timeout* seconds are waited for such a job.
+        *timeout* seconds are waited for such a job. *geometry* is the drawing's v2 geometry JSON.
 
         Raises:
             JobTimeoutError: the job is not final yet; it goes on.
             Dedup2DError: why the job failed.
         """
-        answer = await self._post_search(drawing, file_name, _search_query(params, preset), uuid4().hex)
+        query = _search_query(params, preset)
+        answer = await self._post_search(drawing, file_name, geometry, query, uuid4().hex)
         if answer.status == 200:
             return value_of(answer.body, SearchResult)
         job = await self.wait(submitted_id(answer.body), timeout=timeout)
@@ -109,6 +128,7 @@ class Dedup2DClient:
         file_name: str | None = None,
         params: SearchParams | None = None,
         preset: str | None = None,
+        geometry: bytes | Path | None = None,
         callback_url: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
@@ -116,7 +136,8 @@ class Dedup2DClient:
         query = [*_search_query(params, preset), ("async", "true")]
         if callback_url is not None:
             query.append(("callback_url", callback_url))
-        answer = await self._post_search(drawing, file_name, query, idempotency_key or uuid4().hex)
+        key = idempotency_key or uuid4().hex
+        answer = await self._post_search(drawing, file_name, geometry, query, key)
         return await self.job(submitted_id(answer.body))
 
     async def job(self, job_id: str) -> Job:
@@ -178,11 +199,20 @@ class Dedup2DClient:
     # The index
 
     async def add(
-        self, drawing: Data, *, file_name: str | None = None, metadata: Mapping[str, str] | None = None
+        self,
+        drawing: Data,
+        *,
+        file_name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        geometry: bytes | Path | None = None,
     ) -> AddResult:
-        """Add each sheet of a drawing; the same bytes under the same name are added once."""
+        """
+        Add each sheet of a drawing; the same bytes under the same name are added once.
+
+        *geometry* is its v2 geometry JSON, stored for searches that bring theirs.
+        """
         fields = {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
-        async with self._upload(drawing, file_name, fields) as body:
+        async with self._upload(drawing, file_name, fields, geometry) as body:
             # Again adds nothing: the service knows the bytes.
             answer = await self._transport.ask(Request(method="POST", path="/index/add", body=body))
         return value_of(answer.body, AddResult)
@@ -223,6 +253,43 @@ class Dedup2DClient:
         request = Request(method="POST", path="/index/rebuild", seconds=seconds, again=False)
         return value_of((await self._transport.ask(request)).body, RebuildResult)
 
+    async def has_geometry(self, file_hash: str) -> bool:
+        """Say whether the geometry of the file with this sha256 is stored."""
+        return exists((await self._get(f"/geom/{_segment(file_hash)}/exists")).body)
+
+    async def compare_geometry(
+        self, query: bytes | Path, other: bytes | Path, *, params: SearchParams | None = None
+    ) -> GeometryScore:
+        """Compare two geometries by the profile and the limits of differences of *params*."""
+        given = [pair for pair in _search_query(params, None) if pair[0] in _COMPARED_BY]
+        files = {"query": await _geometry(query), "other": await _geometry(other)}
+        request = Request(
+            method="POST", path="/precision/compare", query=given, body=lambda: MultipartBody({}, files)
+        )
+        return value_of((await self._transport.ask(request)).body, GeometryScore)
+
+    # Presets and what the tenant has configured
+
+    async def presets(self) -> dict[str, Preset]:
+        """Return the presets by name."""
+        return presets_of((await self._get("/presets")).body)
+
+    async def config(self) -> TenantConfig | None:
+        """Return what the tenant has configured for its searches, None if that is nothing."""
+        return config_of((await self._get("/config")).body)
+
+    async def set_config(
+        self, parameters: Mapping[str, ParameterValue], *, preset: str | None = None
+    ) -> TenantConfig | None:
+        """Configure the tenant's searches, in place of what was configured; needs the scope `admin`."""
+        body: dict[str, object] = {**parameters, **({} if preset is None else {"preset": preset})}
+        return config_of((await self._transport.ask(Request(method="PUT", path="/config", json=body))).body)
+
+    async def delete_config(self) -> bool:
+        """Forget what the tenant has configured; say whether that was anything. Needs the scope `admin`."""
+        answer = await self._transport.ask(Request(method="DELETE", path="/config", again=False))
+        return deleted(answer.body)
+
     async def health(self) -> Health:
         """Say whether searches can be answered."""
         return await health_of(self._transport)
@@ -233,9 +300,14 @@ class Dedup2DClient:
         return await self._transport.ask(Request(method="GET", path=path, query=query))
 
     async def _post_search(
-        self, drawing: Data, file_name: str | None, query: list[tuple[str, str]], key: str
+        self,
+        drawing: Data,
+        file_name: str | None,
+        geometry: bytes | Path | None,
+        query: list[tuple[str, str]],
+        key: str,
     ) -> Answer:
-        async with self._upload(drawing, file_name, {}) as body:
+        async with self._upload(drawing, file_name, {}, geometry) as body:
             return await self._transport.ask(
                 Request(
                     method="POST", path="/search", query=query, body=body, headers={"Idempotency-Key": key}
@@ -244,13 +316,24 @@ class Dedup2DClient:
 
     @asynccontextmanager
     async def _upload(
-        self, drawing: Data, file_name: str | None, fields: Mapping[str, str]
+        self,
+        drawing: Data,
+        file_name: str | None,
+        fields: Mapping[str, str],
+        geometry: bytes | Path | None,
     ) -> AsyncIterator[Callable[[], MultipartBody]]:
         """Give what makes the body of a request, each time from the drawing's beginning."""
+        beside = {} if geometry is None else {"geom_json": await _geometry(geometry)}
         given = file_name or (drawing.name if isinstance(drawing, Path) else "drawing")
         name = clean_file_name(given)
         async with spooled(drawing, name, max_bytes=self._options.max_upload_bytes) as file:
-            yield lambda: MultipartBody(fields, {"file": file})
+            yield lambda: MultipartBody(fields, {**beside, "file": file})
+
+
+async def _geometry(geometry: bytes | Path) -> DrawingFile:
+    """Return geometry as a part of a body; what is no geometry is the service's to refuse."""
+    data = await anyio.Path(geometry).read_bytes() if isinstance(geometry, Path) else geometry
+    return DrawingFile(name="geom.json", sha256="", size=len(data), open=lambda: as_chunks(data))
 
 
 def _segment(identifier: str) -> str:

@@ -44,6 +44,7 @@ class Request:
         query: of the URL.
         headers: besides those of every request.
         body: makes the body, anew for each attempt.
+        json: is the body instead.
         again: whether it may be made again when nobody knows whether it was carried out.
         seconds: how long the answer may take, None for as long as the options say.
     """
@@ -53,6 +54,7 @@ class Request:
     query: Mapping[str, str] | list[tuple[str, str]] | None = None
     headers: Mapping[str, str] | None = None
     body: Callable[[], MultipartBody] | None = None
+    json: Mapping[str, object] | None = None
     again: bool = True
     seconds: float | None = None
 
@@ -131,6 +133,7 @@ class Transport:
                 query=request.query,
                 headers=request.headers,
                 body=request.body() if request.body else None,
+                json=request.json,
                 seconds=seconds,
             ) as response:
                 if response.status >= 300 and response.status != 304:

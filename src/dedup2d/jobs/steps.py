@@ -51,9 +51,13 @@ def repeated(known: Job, job: Job) -> Job:
     Raises:
         IdempotencyConflictError: it asks for something else.
     """
-    if (known.file_hash, known.params, known.callback_url) != (job.file_hash, job.params, job.callback_url):
+    if _asked(known) != _asked(job):
         raise IdempotencyConflictError(job.idempotency_key or "")
     return public(known)
+
+
+def _asked(job: Job) -> tuple[object, ...]:
+    return job.file_hash, job.geometry_hash, job.params, job.callback_url
 
 
 def public(job: Job) -> Job:

@@ -14,7 +14,16 @@ from dedup2d.protocols import JobStore
 from dedup2d.testing.clock import ManualClock
 from dedup2d.testing.expecting import ContractError, expect, expect_same, refused, together
 from dedup2d.testing.job_making import admit, claim, complete, ids, make_job, take_all
-from dedup2d.types import Area, Job, JobStatus, Mode, SearchParams
+from dedup2d.types import (
+    Area,
+    Job,
+    JobStatus,
+    Mode,
+    PrecisionProfile,
+    SearchParams,
+    Source,
+    VersionGate,
+)
 
 __all__ = ["CHECKS"]
 
@@ -29,7 +38,13 @@ async def keeps_an_admitted_job_as_it_is(store: JobStore, clock: ManualClock) ->
             duplicate_threshold=0.1 + 0.2,
             similar_threshold=0.1,
             ignore=(Area(x=0.7, y=0.8, width=0.3, height=0.1 + 0.2), "frame"),
+            precision_profile=PrecisionProfile.VERSION,
+            precision_visual_weight=0.1 + 0.2,
+            version_gate=VersionGate.FILE_NAME,
         ),
+        parameter_sources={"mode": Source.REQUEST, "version_gate": Source.TENANT},
+        geometry_key="tenant/geometry",
+        geometry_hash="9" * 64,
         idempotency_key="key one",
         request_id="order-17",
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -130,6 +145,7 @@ async def returns_the_job_of_an_idempotency_key(store: JobStore, clock: ManualCl
     for other in (
         make_job(clock, "x", idempotency_key="key", file_hash="other"),
         make_job(clock, "x", idempotency_key="key", params=SearchParams(max_results=3)),
+        make_job(clock, "x", idempotency_key="key", geometry_hash="9" * 64),
     ):
         with refused(IdempotencyConflictError, "the same key with another request is a conflict"):
             await store.admit(other, max_jobs=9, max_jobs_per_tenant=9)

@@ -7,9 +7,8 @@ touches a drawing's bytes or pixels runs in child processes.
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +51,7 @@ from dedup2d.types import (
     SearchResult,
     Timing,
 )
+from dedup2d.uploads import on_disk
 from dedup2d.vision.answers import (
     BLANK,
     answer,
@@ -260,6 +260,13 @@ class EmbeddedVision:
                 return ()
             return await anyio.to_thread.run_sync(index.catalogue.of_source, source)
 
+    async def indexed_files(self, tenant_id: str, file_hashes: Collection[str]) -> Collection[str]:
+        """Return those of *file_hashes* of which the tenant's index has a drawing."""
+        async with self._indexes.use(tenant_id) as index:
+            if index is None:
+                return ()
+            return await anyio.to_thread.run_sync(index.catalogue.files_among, file_hashes)
+
     async def remove(self, tenant_id: str, drawing_id: str) -> None:
         """Remove the drawing's record, fingerprint and picture from the disk too."""
         async with self._existing(tenant_id, drawing_id) as index:
@@ -395,7 +402,7 @@ class EmbeddedVision:
             yield index
 
     async def _read(self, file: DrawingFile, *, first: int | None = None) -> tuple[SheetRecord, ...]:
-        async with _local(file) as path:
+        async with on_disk(file) as path:
             sheets = await self._children.call(
                 extract,
                 str(path),
@@ -409,20 +416,6 @@ class EmbeddedVision:
             # Children that start after an upgrade run the new program: mixed, nothing is found.
             raise InternalError("dedup2d was upgraded while it ran: restart it")
         return sheets
-
-
-@asynccontextmanager
-async def _local(file: DrawingFile) -> AsyncIterator[Path]:
-    """Give the file where it lies on this disk, or a copy that goes again."""
-    if file.path is not None:
-        yield file.path
-        return
-    with tempfile.TemporaryDirectory(prefix="dedup2d-") as directory:
-        path = Path(directory, "drawing")
-        async with await anyio.open_file(path, "wb") as copy:
-            async for chunk in file.open():
-                await copy.write(chunk)
-        yield path
 
 
 async def _count(index: Index) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedup2d_http.routes import events, index, jobs, offers, operations, search
+from dedup2d_http.routes import config, events, geometry, index, jobs, offers, operations, search
 from dedup2d_http.routes.page import page_of
 from dedup2d_http.routes.reference import references_of
 
@@ -14,6 +14,8 @@ _SERVICE = (
     *jobs.RESOURCES,
     *events.RESOURCES,
     *index.RESOURCES,
+    *config.RESOURCES,
+    *geometry.RESOURCES,
     *operations.RESOURCES,
 )
 _PAGE = page_of(_SERVICE)

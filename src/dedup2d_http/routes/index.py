@@ -14,6 +14,7 @@ from dedup2d_http.contract import (
     DRAWING,
     DRAWING_PROBLEMS,
     ETAG,
+    GEOM_JSON,
     IF_NONE_MATCH,
     UNCHANGED,
     UPLOAD_PROBLEMS,
@@ -42,7 +43,10 @@ _METADATA_RULE = (
 
 @operation(
     "Add a drawing to the index, each of its sheets",
-    text="The same bytes under the same name are added once: again is no error, and `added` is false.",
+    text=(
+        "The same bytes under the same name are added once: again is no error, and `added` is false. Geometry"
+        " that comes with it, or that a DXF or DWG has, is stored for searches that bring theirs."
+    ),
     query=_ADD_QUERY,
     body=[
         DRAWING,
@@ -57,20 +61,36 @@ _METADATA_RULE = (
             },
             media_type="application/json",
         ),
+        GEOM_JSON,
     ],
     answers=[Answer(200, AddResult, "what was added")],
-    problems=[*UPLOAD_PROBLEMS, *DRAWING_PROBLEMS, *VISION_PROBLEMS, "INDEX_FULL", "JOB_QUEUE_FULL"],
+    problems=[
+        *UPLOAD_PROBLEMS,
+        *DRAWING_PROBLEMS,
+        *VISION_PROBLEMS,
+        "INDEX_FULL",
+        "INVALID_GEOM_JSON",
+        "JOB_QUEUE_FULL",
+    ],
 )
 async def add(api: Api, request: Request) -> Response:
     query = read_query(request, _ADD_QUERY)
-    body = await upload(request, api.limits_of(request), fields=("metadata",))
+    limits = api.limits_of(request)
+    body = await upload(request, limits, fields=("metadata",), geometry=[GEOM_JSON.name])
     # The metadata may stand behind the drawing, and both are needed at once.
-    async with Spool.of(body) as spool:
-        await spool.holds_all()
-        metadata = metadata_of(body.fields.get("metadata", "{}"))
-        if "user_name" in query:
-            metadata["user_name"] = query["user_name"]
-        added = await api.service.add(tenant_of(request), spool, file_name=body.file_name, metadata=metadata)
+    with body:
+        async with Spool.of(body) as spool:
+            await spool.holds_all()
+            metadata = metadata_of(body.fields.get("metadata", "{}"))
+            if "user_name" in query:
+                metadata["user_name"] = query["user_name"]
+            added = await api.service.add(
+                tenant_of(request),
+                spool,
+                file_name=body.file_name,
+                metadata=metadata,
+                geometry=lambda: body.geometry(GEOM_JSON.name),
+            )
     audited(
         request,
         "index.add",

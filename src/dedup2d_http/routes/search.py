@@ -10,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dedup2d.keys import Scope
-from dedup2d.types import Job, Mode, SearchParams, SearchResult
+from dedup2d.parameters import Effective
+from dedup2d.types import Job, Mode, SearchResult
 from dedup2d_http.context import ClientGoneError
 from dedup2d_http.contract import (
     DRAWING,
     DRAWING_PROBLEMS,
+    GEOM_JSON,
     UPLOAD_PROBLEMS,
     VISION_PROBLEMS,
     Answer,
@@ -37,7 +39,7 @@ class _Search:
 
     api: Api
     request: Request
-    params: SearchParams
+    chosen: Effective
     idempotency_key: str | None
     callback_url: str | None
     body: Upload
@@ -55,7 +57,8 @@ class _Search:
                 tenant_of(self.request),
                 data,
                 file_name=self.body.file_name,
-                params=self.params,
+                params=self.chosen,
+                geometry=self.geometry,
             ),
             gone,
         )
@@ -69,17 +72,35 @@ class _Search:
             tenant_of(self.request),
             data,
             file_name=self.body.file_name,
-            params=self.params,
+            params=self.chosen,
             idempotency_key=self.idempotency_key,
             callback_url=self.callback_url,
+            geometry=self.geometry,
         )
         return _taken_in(self.request, job, forced)
 
-    async def as_job_if_large(self, most: int) -> Response:
+    async def as_needed(self) -> Response:
+        """Look at what comes, and make a job of it if that is large or has geometry."""
+        if self.forced_by_geometry:
+            return await self.as_job(self.body, "precision")
         async with Spool.of(self.body) as spool:
-            if await spool.holds_all(most):
-                return await self.now(spool)
-            return await self.as_job(spool, "file_size")
+            if not await spool.holds_all(self.api.settings.forced_async_file_size_bytes):
+                return await self.as_job(spool, "file_size")
+            if self.forced_by_geometry:
+                return await self.as_job(spool, "precision")
+            return await self.now(spool)
+
+    @property
+    def forced_by_geometry(self) -> bool:
+        return (
+            self.api.settings.forced_async_on_precision
+            and self.chosen.params.precise
+            and self.body.has_geometry(GEOM_JSON.name)
+        )
+
+    def geometry(self) -> bytes | None:
+        """Return the geometry, once the drawing is through: it may stand behind it."""
+        return self.body.geometry(GEOM_JSON.name)
 
 
 def _taken_in(request: Request, job: Job, forced: str | None) -> Response:
@@ -100,7 +121,7 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
         tenant_of(request),
         file_key,
         file_name=query.file_name or "drawing",
-        params=query.params,
+        params=await _chosen(api, request, query),
         idempotency_key=idempotency_key(request.headers),
         callback_url=query.callback_url,
     )
@@ -110,7 +131,8 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
 @operation(
     "Search the index for drawings that are related to one, at once or as a job",
     text=(
-        "Be ready for both answers: a large drawing, or mode=precise, is made a job without being asked. "
+        "Be ready for both answers: a large drawing, one with geometry, or mode=precise, is made a job"
+        " without being asked. "
         "The drawing comes as the part `file`, or was put before, under the `file_key` of an offer."
     ),
     query=SEARCH_QUERY,
@@ -122,7 +144,7 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
             {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
         ),
     ],
-    body=[DRAWING],
+    body=[DRAWING, GEOM_JSON],
     body_required=False,
     answers=[
         Answer(200, SearchResult, "the matches"),
@@ -144,6 +166,7 @@ async def _search_by_key(api: Api, request: Request, query: SearchQuery, file_ke
         "CALLBACK_QUEUE_FULL",
         "CALLBACK_URL_INVALID",
         "FILE_NOT_FOUND",
+        "INVALID_GEOM_JSON",
         "IDEMPOTENCY_CONFLICT",
         "JOB_QUEUE_FULL",
     ],
@@ -154,24 +177,20 @@ async def search(api: Api, request: Request) -> Response:
         return await _search_by_key(api, request, query, query.file_key)
     asked = query.run_async or preferences(request.headers).respond_async
     key = idempotency_key(request.headers)
-    body = await upload(request, api.limits_of(request))
-    this = _Search(api, request, query.params, key, query.callback_url, body)
-    if asked:
-        return await this.as_job(body)
-    if query.callback_url is not None:
-        return await this.as_job(body, "callback_url")
-    if query.params.mode is Mode.PRECISE and api.settings.forced_async_on_mode_precise:
-        return await this.as_job(body, "mode_precise")
-    most = api.settings.forced_async_file_size_bytes
-    if _may_exceed(request, most):
-        return await this.as_job_if_large(most)
-    return await this.now(body)
+    chosen = await _chosen(api, request, query)
+    with await upload(request, api.limits_of(request), geometry=[GEOM_JSON.name]) as body:
+        this = _Search(api, request, chosen, key, query.callback_url, body)
+        if asked:
+            return await this.as_job(body)
+        if query.callback_url is not None:
+            return await this.as_job(body, "callback_url")
+        if chosen.params.mode is Mode.PRECISE and api.settings.forced_async_on_mode_precise:
+            return await this.as_job(body, "mode_precise")
+        return await this.as_needed()
 
 
-def _may_exceed(request: Request, size: int) -> bool:
-    """Whether the drawing can be larger than *size*: it is at most as large as the body."""
-    length = request.headers.get("content-length", "")
-    return not length.isdecimal() or int(length) > size
+async def _chosen(api: Api, request: Request, query: SearchQuery) -> Effective:
+    return await api.service.effective(tenant_of(request), query.given, preset=query.preset)
 
 
 RESOURCES = (Resource(f"{PREFIX}/search", {"POST": search}, Scope.SEARCH),)

@@ -1,0 +1,252 @@
+"""Two drawings' line work made comparable, and the best pose of the one on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+from attrs import frozen
+from scipy.spatial import cKDTree
+
+from dedup2d.geometry.coverage import Ground, covered, ground, sampled
+from dedup2d.geometry.flatten import Flat, Item
+from dedup2d.geometry.linework import Floats, Linework, box_of, joined, transformed
+from dedup2d.geometry.poses import Features, Pose, features, proposals, refined
+from dedup2d.geometry.rounding import groups, merged, with_arcs, with_whole_lines
+
+__all__ = ["TELLING", "Aligned", "Side", "align", "side"]
+
+ROUNDED = 1.5e-3
+"""Drawing units that rounding both drawings to three decimals may put between two points."""
+RELATIVE = 1e-5
+"""Share of the drawing's diagonal below which places count as equal."""
+COARSE = 2e-3
+TRIED = 400
+CHECKED = 250
+KEPT = 5
+FITTED = 2
+FITS = 0.9999
+TELLING = 0.3
+"""Share from which poses that cover the same are told apart by texts."""
+MARKS = 2_000
+LARGE = 25_000
+"""Segments and arcs above which a sample of them is looked up, in the whole of the other drawing."""
+
+
+@frozen(eq=False)
+class Side:
+    """One drawing, ready to be aligned."""
+
+    lines: Linework
+    box: tuple[Floats, Floats]
+    tolerance: float
+    features: Features
+
+    @cached_property
+    def ground(self) -> Ground:
+        """The line work to be covered by."""
+        return ground(self.lines)
+
+
+@frozen(eq=False)
+class Aligned:
+    """A pose, and how much of each drawing it covers: shares 0 to 1 of a sample."""
+
+    pose: Pose
+    share: float
+
+
+def side(flat: Flat, anchors: Sequence[tuple[int, complex]]) -> Side | None:
+    """Return *flat* ready to be aligned; None if it has neither line work nor places."""
+    if not len(flat.ink) and not anchors:
+        return None
+    box = _box(flat.ink, anchors)
+    size = float(np.hypot(*(box[1] - box[0])))
+    tolerance = min(max(RELATIVE * size, ROUNDED), max(1e-3 * size, 1e-9))
+    whole = with_whole_lines(flat.ink, tolerance)
+    lines = with_arcs(whole, tolerance)
+    long = merged(lines.segments[~lines.curved], tolerance)
+    return Side(lines, box, tolerance, features(lines, long, _shapes(whole, tolerance), anchors, box))
+
+
+def _shapes(lines: Linework, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middles of what hangs together of more than three segments, and its farthest points."""
+    group = groups(lines, tolerance)
+    sizes = np.bincount(group) if len(group) else np.empty(0, np.int64)
+    kept = sizes[group] > 3
+    number = np.unique(group[kept], return_inverse=True)[1].reshape(-1)
+    if not len(number):
+        return np.empty(0, complex), np.empty(0, complex)
+    segments = lines.segments[kept]
+    start, end = segments[:, 0] + 1j * segments[:, 1], segments[:, 2] + 1j * segments[:, 3]
+    lengths, halves = np.abs(end - start), (start + end) / 2
+    total = np.maximum(np.bincount(number, lengths), 1e-300)
+    middle = (np.bincount(number, lengths * halves.real) + 1j * np.bincount(number, lengths * halves.imag)) / total
+    points, owner = np.concatenate([start, end]), np.concatenate([number, number])
+    order = np.lexsort((-np.abs(points - middle[owner]), owner))
+    first = order[np.searchsorted(owner[order], np.arange(len(middle)))]
+    return middle, points[first]
+
+
+def _box(ink: Linework, anchors: Sequence[tuple[int, complex]]) -> tuple[Floats, Floats]:
+    if len(ink):
+        return box_of(ink)
+    places = np.array([[place.real, place.imag] for _, place in anchors])
+    return places.min(axis=0), places.max(axis=0)
+
+
+def unique_places(one: Sequence[Item], two: Sequence[Item]) -> tuple[list[tuple[int, complex]], ...]:
+    """Return the places of contents that both have exactly once, numbered alike."""
+    singles = []
+    for items in (one, two):
+        found: dict[str, list[complex]] = {}
+        for item in items:
+            if item.place is not None and item.content:
+                found.setdefault(item.content, []).append(complex(*item.place))
+        singles.append({content: places[0] for content, places in found.items() if len(places) == 1})
+    # Long texts first: a single letter may stand anywhere.
+    shared = sorted(singles[0].keys() & singles[1].keys(), key=lambda content: (-len(content), content))
+    return tuple([(n, single[content]) for n, content in enumerate(shared[:40])] for single in singles)
+
+
+def align(
+    query: Side, other: Side, scales: Sequence[float], *, mirrored: bool = False, anchored: bool = True
+) -> list[Aligned]:
+    """
+    Return the poses of *query* on *other* that cover most, best first, few; none if there is nothing to go by.
+
+    *scales* need no evidence, such as 1 and that of the units: another scale must cover more than they do.
+    """
+    poses = _distinct(proposals(query.features, other.features, scales, mirrored=mirrored), query, other)
+    if not len(query.lines) or not len(other.lines):
+        return [Aligned(pose, 0.0) for pose in poses]
+    trial = _Trial.of(query, other)
+    rated = sorted(((-trial.coarse(pose), n) for n, pose in enumerate(poses)))[:KEPT]
+    first = sorted(((-trial.fine(poses[n]), n) for _, n in rated))
+    found = [Aligned(poses[n], -share) for share, n in first]
+    for place in range(len(found) if anchored and found[0].share > TELLING else FITTED):
+        if place < len(found) and found[place].share < FITS:
+            found[place] = trial.fitted(found[place])
+    found = [Aligned(one.pose, one.share - _doubt(one.pose, scales)) for one in found]
+    return sorted(found, key=lambda one: (-round(one.share, 6), abs(np.angle(one.pose.factor))))
+
+
+def _doubt(pose: Pose, scales: Sequence[float]) -> float:
+    """Prefer a scale that needs no evidence where two cover the same."""
+    return 0.0 if is_known(pose.scale, scales) else 0.02
+
+
+def is_known(scale: float, scales: Sequence[float]) -> bool:
+    """Return whether *scale* is one of *scales*."""
+    return any(abs(scale / known - 1) < 1e-3 for known in scales)
+
+
+def _distinct(poses: Sequence[Pose], query: Side, other: Side) -> list[Pose]:
+    """Leave out poses that put the corners of the query where an earlier one puts them."""
+    low, high = query.box
+    corners = np.array([complex(*low), complex(high[0], low[1]), complex(*high)])
+    cell = max(1e-4 * other.features.size, 1e-300)
+    seen: dict[tuple[int, ...], Pose] = {}
+    for pose in poses:
+        at = pose.factor * (-np.conj(corners) if pose.mirrored else corners) + pose.shift
+        if np.all(np.isfinite(at)) and pose.scale > 0:
+            key = np.round(np.concatenate([at.real, at.imag]) / cell)
+            seen.setdefault(tuple(int(k) for k in np.clip(key, -(2**62), 2**62)), pose)
+    return list(seen.values())
+
+
+@frozen(eq=False)
+class _Trial:
+    query: Side
+    other: Side
+    points: Floats
+    others: Floats
+    tree: cKDTree
+    marks: np.ndarray
+    mark_tree: cKDTree
+    other_marks: np.ndarray
+    query_check: tuple[Linework, Ground]
+    other_check: tuple[Linework, Ground]
+
+    @classmethod
+    def of(cls, query: Side, other: Side) -> _Trial:
+        """Prepare what all poses are tried with."""
+        all_others = sampled(other.lines, min(20_000, 2_000 + 10 * len(other.lines)), least=2).points
+        marks = _some(query.features.marks, MARKS)
+        other_marks = other.features.marks
+        return cls(
+            query,
+            other,
+            _some(sampled(query.lines, TRIED * 4, least=2).points, TRIED),
+            _some(all_others, TRIED),
+            cKDTree(all_others),
+            marks,
+            cKDTree(np.column_stack([other_marks.real, other_marks.imag])),
+            other_marks,
+            (some_lines(query.lines, CHECKED), query.ground),
+            (some_lines(other.lines, CHECKED), other.ground),
+        )
+
+    def coarse(self, pose: Pose) -> float:
+        """Return the share of points that have something near in the other."""
+        reach = max(COARSE * self.other.features.size, self.spacing)
+        there = pose.affine().points(self.points)
+        away = self.tree.query(there, distance_upper_bound=reach)[0]
+        hits = (np.isfinite(away).mean() + (away < max(reach / 8, self.spacing)).mean()) / 2
+        low, high = there.min(axis=0), there.max(axis=0)
+        size = float(np.hypot(*(high - low)))
+        # What is put into a corner of the other is covered there, but covers little of it.
+        fill = min(1.0, size / max(self.other.features.size, 1e-300))
+        inside = np.all((self.others >= low - reach) & (self.others <= high + reach), axis=1).mean()
+        return float(hits) * (0.5 + 0.25 * fill + 0.25 * float(inside))
+
+    @property
+    def spacing(self) -> float:
+        """How far apart the points are that stand for the other."""
+        return float(self.other.lines.lengths.sum()) / max(1, self.tree.n)
+
+    def fitted(self, one: Aligned) -> Aligned:
+        """Return *one* or what covers more when fitted."""
+        tried = [Aligned(pose, self.fine(pose)) for pose in self.refinements(one.pose)]
+        return max([one, *tried], key=lambda each: each.share)
+
+    def refinements(self, pose: Pose) -> Iterator[Pose]:
+        """
+        Yield *pose* fitted to ends and centres that are near, less near, and far.
+
+        From afar dense places pull the wrong way; from near a pose that is slightly off is not put right.
+        """
+        size, least = self.other.features.size, 3 * self.tolerance(pose)
+        for reach in (3 * least, 5e-4 * size, 3e-3 * size):
+            if reach >= least:
+                yield refined(pose, self.marks, self.mark_tree, self.other_marks, reach, least)
+
+    def tolerance(self, pose: Pose) -> float:
+        """Distance in the other's coordinates below which places count as equal."""
+        return max(self.other.tolerance, self.query.tolerance * pose.scale)
+
+    def fine(self, pose: Pose) -> float:
+        """Return the share of a sample of both that lies on the other, harmonic mean."""
+        tolerance = self.tolerance(pose)
+        (query, on_query), (other, on_other) = self.query_check, self.other_check
+        moved = transformed(query, pose.affine())
+        there = covered(sampled(moved, CHECKED), moved, on_other, tolerance).mean()
+        back = transformed(other, pose.affine().inverse())
+        here = covered(sampled(back, CHECKED), back, on_query, tolerance / pose.scale).mean()
+        return float(2 * there * here / max(there + here, 1e-9))
+
+
+def some_lines(lines: Linework, most: int) -> Linework:
+    """Return at most *most* of *lines*, the same ones each time."""
+    if len(lines) <= most:
+        return lines
+    chosen = np.zeros(len(lines), bool)
+    chosen[np.random.default_rng(7).choice(len(lines), most, replace=False)] = True
+    return lines.part(chosen)
+
+
+def _some(values: np.ndarray, most: int) -> np.ndarray:
+    if len(values) <= most:
+        return values
+    return np.asarray(values[np.random.default_rng(7).choice(len(values), most, replace=False)])
