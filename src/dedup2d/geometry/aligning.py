@@ -82,7 +82,9 @@ def _shapes(lines: Linework, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     start, end = segments[:, 0] + 1j * segments[:, 1], segments[:, 2] + 1j * segments[:, 3]
     lengths, halves = np.abs(end - start), (start + end) / 2
     total = np.maximum(np.bincount(number, lengths), 1e-300)
-    middle = (np.bincount(number, lengths * halves.real) + 1j * np.bincount(number, lengths * halves.imag)) / total
+    middle = (
+        np.bincount(number, lengths * halves.real) + 1j * np.bincount(number, lengths * halves.imag)
+    ) / total
     points, owner = np.concatenate([start, end]), np.concatenate([number, number])
     order = np.lexsort((-np.abs(points - middle[owner]), owner))
     first = order[np.searchsorted(owner[order], np.arange(len(middle)))]

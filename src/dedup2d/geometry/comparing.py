@@ -57,7 +57,9 @@ class Comparison:
         """Return what to multiply the score by: little bears out a scale that a line or two suggest."""
         if self.pose is None or self.overlay is None:
             return 1.0
-        doubt = 1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
+        doubt = (
+            1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
+        )
         return doubt * (leniency.mirrored if self.pose.mirrored else 1.0)
 
     def similarity(self) -> Similarity | None:
@@ -100,7 +102,9 @@ def compared(query: Geometry, other: Geometry) -> Comparison:
     )
     scales = _known_scales(query, other)
     one, two = sides
-    aligned = _aligned(one, two, scales, query_flat, other_flat) if one is not None and two is not None else None
+    aligned = (
+        _aligned(one, two, scales, query_flat, other_flat) if one is not None and two is not None else None
+    )
     pose = aligned.pose if aligned is not None else None
     laid = None
     if pose is not None and one is not None and two is not None and len(one.lines) and len(two.lines):
@@ -128,9 +132,7 @@ def _known_scales(query: Geometry, other: Geometry) -> list[float]:
     return scales
 
 
-def _aligned(
-    one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat
-) -> Aligned | None:
+def _aligned(one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat) -> Aligned | None:
     anchored = bool(query.texts or query.dimensions)
     found = align(one, two, scales, anchored=anchored)
     best = _best(found, query, other, two)
@@ -151,7 +153,9 @@ def _best(found: Sequence[Aligned], query: Flat, other: Flat, two: Side) -> Alig
     few = query.texts, query.dimensions
     if len(tied) == 1 or not any(few) or (len(two.lines) and found[0].share < TELLING):
         return tied[0]
-    query = evolve(query, texts=query.texts[:DECIDING], dimensions=query.dimensions[:DECIDING], hatches=(), inserts=())
+    query = evolve(
+        query, texts=query.texts[:DECIDING], dimensions=query.dimensions[:DECIDING], hatches=(), inserts=()
+    )
     return max(tied, key=lambda one: _in_place(one.pose, query, other, two))
 
 

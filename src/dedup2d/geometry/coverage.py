@@ -139,7 +139,13 @@ def _lies_on(
 
 
 def _curve_slack(
-    lines: Linework, others: Linework, mine: Ints, owner: Ints, own_straight: int, straight: int, tolerance: float
+    lines: Linework,
+    others: Linework,
+    mine: Ints,
+    owner: Ints,
+    own_straight: int,
+    straight: int,
+    tolerance: float,
 ) -> Floats:
     """Pieces of free curves are chords of unknown height: allow what a chord of ten degrees has."""
     slack = np.zeros(len(mine))

@@ -242,7 +242,9 @@ class _Flattening:
 
     def _room_for(self, block: Flat) -> bool:
         self.left -= len(block.ink)
-        self.items_left -= len(block.texts) + len(block.dimensions) + len(block.hatches) + len(block.inserts) + 1
+        self.items_left -= (
+            len(block.texts) + len(block.dimensions) + len(block.hatches) + len(block.inserts) + 1
+        )
         if self.left < 0 or self.items_left < 0:
             self.warnings[
                 f"the blocks make more than {MAX_PRIMITIVES:,} lines: what comes after is not compared"

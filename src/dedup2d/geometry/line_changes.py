@@ -232,7 +232,11 @@ def _single(side: _Odd, position: int, kind: DiffKind, back: Affine) -> DiffEntr
 def _place(side: _Odd, position: int, by: Affine) -> tuple[float, float]:
     parts = _parts(side, position)
     if len(parts.arcs):
-        point = arc_points(parts.arcs[:1], np.array([0.5]))[0, 0] if parts.arcs[0, 4] < 6.28 else parts.arcs[0, :2]
+        point = (
+            arc_points(parts.arcs[:1], np.array([0.5]))[0, 0]
+            if parts.arcs[0, 4] < 6.28
+            else parts.arcs[0, :2]
+        )
     else:
         point = parts.segments.reshape(-1, 2).mean(axis=0)
     return by.point(float(point[0]), float(point[1]))

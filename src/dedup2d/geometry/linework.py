@@ -75,7 +75,9 @@ class Affine:
     f: float = 0.0
 
     @classmethod
-    def similarity(cls, scale: float, turn: float, shift: Sequence[float], *, mirrored: bool = False) -> Affine:
+    def similarity(
+        cls, scale: float, turn: float, shift: Sequence[float], *, mirrored: bool = False
+    ) -> Affine:
         """Return the map that mirrors x, scales, turns by *turn* radians, then shifts."""
         cos, sin = scale * math.cos(turn), scale * math.sin(turn)
         flip = -1.0 if mirrored else 1.0
@@ -170,7 +172,11 @@ def joined(parts: Sequence[Linework]) -> Linework:
     """Return all *parts* as one."""
     if not parts:
         return Linework(
-            np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool), np.empty((0, 5)), np.empty(0, np.int64)
+            np.empty((0, 4)),
+            np.empty(0, np.int64),
+            np.empty(0, bool),
+            np.empty((0, 5)),
+            np.empty(0, np.int64),
         )
     return Linework(
         np.concatenate([p.segments for p in parts]),

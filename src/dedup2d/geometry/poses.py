@@ -161,9 +161,7 @@ def proposals(query: Features, other: Features, scales: Iterable[float], *, mirr
     scales = list(scales)
     flip = np.conj if mirrored else np.asarray
     middle = complex(flip(np.array(query.middle)) * (-1 if mirrored else 1))
-    found = [
-        Pose(complex(s), other.middle - s * middle, mirrored) for s in scales
-    ]
+    found = [Pose(complex(s), other.middle - s * middle, mirrored) for s in scales]
     if not mirrored:
         found.append(Pose(1 + 0j, 0j))
     found += _voted(query, other, mirrored=mirrored)
@@ -258,7 +256,9 @@ def _on_rounds(query: Features, other: Features, scales: Sequence[float], *, mir
     return found
 
 
-def refined(pose: Pose, marks: np.ndarray, tree: cKDTree, others: np.ndarray, reach: float, least: float) -> Pose:
+def refined(
+    pose: Pose, marks: np.ndarray, tree: cKDTree, others: np.ndarray, reach: float, least: float
+) -> Pose:
     """
     Fit *pose* to the *marks* that have one of *others* (indexed by *tree*) nearby.
 

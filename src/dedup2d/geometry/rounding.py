@@ -44,7 +44,9 @@ def with_whole_lines(lines: Linework, tolerance: float) -> Linework:
     one, two, cross, dot, lengths = _corners(lines.segments, tolerance)
     straight = (dot < 0) & (cross <= tolerance * np.maximum(lengths[one], lengths[two]))
     straight &= ~lines.curved[one] & ~lines.curved[two] & (one != two)
-    links = coo_matrix((np.ones(int(straight.sum()), np.int8), (one[straight], two[straight])), (count, count))
+    links = coo_matrix(
+        (np.ones(int(straight.sum()), np.int8), (one[straight], two[straight])), (count, count)
+    )
     total, label = connected_components(links, directed=False)
     if total == count:
         return lines

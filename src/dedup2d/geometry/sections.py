@@ -53,9 +53,7 @@ def _of_lines(comparison: Comparison, leniency: Leniency) -> Section:
 
 def _of_items(matched: Matched, leniency: Leniency) -> Section:
     pairs = len(matched.same) + len(matched.moved) + len(matched.changed)
-    points = (
-        len(matched.same) + leniency.moved * len(matched.moved) + leniency.changed * len(matched.changed)
-    )
+    points = len(matched.same) + leniency.moved * len(matched.moved) + leniency.changed * len(matched.changed)
     query, other = pairs + len(matched.removed), pairs + len(matched.added)
     return Section(
         score=leniency.combined(points / query, points / other) if query and other else 1.0,
