@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from secrets import token_hex
 from tempfile import mkdtemp
@@ -11,6 +12,7 @@ from tempfile import mkdtemp
 from dedup2d.files.local import LocalFileStore
 from dedup2d.files.memory import MemoryFileStore
 from dedup2d.files.s3 import S3FileStore, S3Options
+from dedup2d.geometry.storing import FileGeometryStore
 from dedup2d.jobs.memory import MemoryJobStore
 from dedup2d.jobs.redis import RedisJobStore
 from dedup2d.jobs.sqlite import SQLiteJobStore
@@ -18,7 +20,7 @@ from dedup2d.keys import KeyStore
 from dedup2d.keys.memory import MemoryKeyStore
 from dedup2d.keys.redis import RedisKeyStore
 from dedup2d.keys.sqlite import SQLiteKeyStore
-from dedup2d.protocols import FileStore, JobStore, Queue
+from dedup2d.protocols import FileStore, GeometryStore, JobStore, Queue
 from dedup2d.queues.memory import MemoryQueue
 from dedup2d.redis_connection import RedisOptions
 from dedup2d.types import Lane
@@ -38,6 +40,11 @@ FILE_STORES: dict[str, Callable[[Clock, Path], AbstractAsyncContextManager[FileS
     "memory": lambda clock, directory: MemoryFileStore(clock=clock),
     "local": lambda clock, directory: LocalFileStore(fresh(directory) / "files", clock=clock),
     "s3": lambda clock, directory: S3FileStore(s3_options(), clock=clock),
+}
+
+GEOMETRY_STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[GeometryStore]]] = {
+    name: lambda directory, make=make: _geometries(make(time.time, directory))  # type: ignore[misc]
+    for name, make in FILE_STORES.items()
 }
 
 KEY_STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[KeyStore]]] = {
@@ -71,6 +78,13 @@ def s3_options(server: S3Server | None = None) -> S3Options:
 def redis_options() -> RedisOptions:
     """Return options for the Redis that tests share, with a key prefix that nobody else has."""
     return RedisOptions(redis_url(), key_prefix=f"test-{token_hex(8)}")
+
+
+@asynccontextmanager
+async def _geometries(store: AbstractAsyncContextManager[FileStore]) -> AsyncIterator[GeometryStore]:
+    """Give a store of geometries on a new store of files."""
+    async with store as files, FileGeometryStore(files) as geometries:
+        yield geometries
 
 
 def fresh(directory: Path) -> Path:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import anyio
@@ -326,7 +327,7 @@ def test_a_dry_run_lists_all_and_deletes_nothing(data: Path, capsys: Capture) ->
     assert {one["name"].rpartition("/")[2] for one in dry.json["found"]} == {path.name for path in goes}
     table = run(capsys, "gc", "--dry-run")
     assert [row[0] for row in table.rows] == ["file", "file", "half_upload", "leftover"]
-    assert "would delete 0 expired jobs, 2 files, 1 half upload, 1 leftover" in table.err
+    assert "would delete 0 expired jobs, 2 files, 1 half upload, 0 geometries, 1 leftover" in table.err
 
     real = run(capsys, "gc", "--json")
     assert real.code == 0
@@ -334,7 +335,30 @@ def test_a_dry_run_lists_all_and_deletes_nothing(data: Path, capsys: Capture) ->
     assert names[0] == names[1]
     assert [path.exists() for path in goes] == [False] * 4
     assert [path.exists() for path in stays] == [True] * 7
-    assert run(capsys, "gc").out.startswith("deleted 0 expired jobs, 0 files, 0 half uploads, 0 leftovers")
+    nothing = "deleted 0 expired jobs, 0 files, 0 half uploads, 0 geometries, 0 leftovers"
+    assert run(capsys, "gc").out.startswith(nothing)
+
+
+def test_geometries_go_when_their_drawing_is_gone(data: Path, capsys: Capture) -> None:
+    """If this fails, the command deletes geometries of drawings that are there, or keeps orphans for ever."""
+    drawing = data.parent / "plate.svg"
+    drawing.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="200" height="200">'
+        '<rect x="20" y="20" width="70" height="90" fill="none" stroke="black"/></svg>'
+    )
+    assert run(capsys, "index", str(drawing)).code == 0
+    file_hash = sha256(drawing.read_bytes()).hexdigest()
+    folder = data / "files" / "_geometry+" / "default+"
+    needed = lay(folder / f"{file_hash[:2]}+" / f"{file_hash}.json.gz", hours=1000)
+    orphan = lay(folder / "00+" / f"{'0' * 64}.json.gz", hours=2)
+    young = lay(folder / "ff+" / f"{'f' * 64}.json.gz", hours=0.5)
+
+    assert run(capsys, "gc", "--dry-run", "--json").json["geometries"] == 1
+    assert orphan.exists()
+    done = run(capsys, "gc", "--json").json
+    assert (done["geometries"], done["files"], done["failed"]) == (1, 0, 0)
+    assert [one["kind"] for one in done["found"]] == ["geometry"]
+    assert [path.exists() for path in (needed, orphan, young)] == [True, False, True]
 
 
 def test_expired_jobs_go_with_their_files(data: Path, capsys: Capture) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "build_service",
     "build_vision",
     "check_directories",
+    "read_limits",
     "redis_options",
     "uploads_directory",
 ]
@@ -209,16 +210,9 @@ def build_embedded(
         ConfigurationError: the model that `ml_model` names is none that the engine can use.
         MissingExtraError: its packages, or those of the model, are not installed.
     """
-    from dedup2d.readers import ReadLimits
     from dedup2d.vision.embedded import EmbeddedVision
 
-    limits = ReadLimits(
-        max_bytes=max(settings.max_upload_bytes, 1),
-        max_pixels=settings.read_max_pixels,
-        max_pages=settings.read_max_pages,
-        max_entities=settings.read_max_entities,
-        max_seconds=settings.read_max_seconds,
-    )
+    limits = read_limits(settings)
     return EmbeddedVision(
         directory or settings.data_dir / "index",
         limits=limits,
@@ -226,6 +220,19 @@ def build_embedded(
         max_drawings=settings.max_drawings,
         model=_model(settings.ml_model, limits) if settings.ml_model else None,
         observer=observer,
+    )
+
+
+def read_limits(settings: Settings) -> ReadLimits:
+    """Return what reading one file may cost."""
+    from dedup2d.readers import ReadLimits
+
+    return ReadLimits(
+        max_bytes=max(settings.max_upload_bytes, 1),
+        max_pixels=settings.read_max_pixels,
+        max_pages=settings.read_max_pages,
+        max_entities=settings.read_max_entities,
+        max_seconds=settings.read_max_seconds,
     )
 
 

@@ -14,6 +14,7 @@ import anyio
 from attrs import define, field, frozen
 
 from dedup2d.errors import Dedup2DError, UnreadableRecordError
+from dedup2d.files.keys import GEOMETRY_PREFIX, geometry_owner
 from dedup2d.protocols import Clocked, FileStore, HalfUploads, JobStore
 from dedup2d.tenants import is_tenant_id
 from dedup2d.types import HalfUpload, StoredFile
@@ -49,9 +50,14 @@ def leftover_seconds(call_seconds: float) -> float:
     return max(_LEFTOVER_SECONDS, 2 * call_seconds)
 
 
+def _past_geometries(key: str) -> str:
+    """Return after which key to go on: there may be many geometries, which have a collector of their own."""
+    return f"{GEOMETRY_PREFIX}~" if key.startswith(GEOMETRY_PREFIX) else key
+
+
 @frozen
 class Waste:
-    """Something that nobody needs: a `file`, a `half_upload`, or a `leftover` of the vision server."""
+    """Something that nobody needs: `file`, `half_upload`, `geometry`, or `leftover` of the vision server."""
 
     kind: str
     name: str
@@ -149,7 +155,7 @@ class Collector:
             for stored in page:
                 if is_upload_key(stored.key) or self.jobs is None:
                     yield stored
-            after = page[-1].key
+            after = _past_geometries(page[-1].key)
 
     async def _need(self, stored: StoredFile) -> _Need:
         if self.jobs is None:
@@ -199,7 +205,7 @@ class Collector:
             return
         begun = now - max(self.files.longest_upload_seconds, self.retention_seconds)
         async for upload in self.files.half_uploads(older_than=begun):
-            if not upload.key or is_upload_key(upload.key):
+            if not upload.key or is_upload_key(upload.key) or geometry_owner(upload.key):
                 await self._abandon(self.files, upload)
 
     async def _abandon(self, files: HalfUploads, upload: HalfUpload) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "JobTimeoutError",
     "LeaseLostError",
     "MissingExtraError",
+    "NoGeometryError",
     "ServiceError",
     "ServiceUnreachableError",
     "StoreUnavailableError",
@@ -197,6 +198,15 @@ class UnreadableDrawingError(Dedup2DError, ValueError):
     def __init__(self, name: str, reason: str) -> None:
         self.reason = reason
         super().__init__(f"{shown(name)} cannot be read: {reason}")
+
+
+class NoGeometryError(UnreadableDrawingError):
+    """The file has pixels or paths only, and no entities to take geometry from."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        super().__init__(
+            name, f"a {kind} has no geometry: give DXF (also gzipped), DWG or the drawing's geometry JSON"
+        )
 
 
 class ImageTooLargeError(UnreadableDrawingError):

@@ -10,9 +10,11 @@ from pathlib import Path
 import anyio.to_thread
 from attrs import define, field
 
-from dedup2d.build import build_files, build_jobs, service_options, uploads_directory
-from dedup2d.collecting import Collector, Waste, leftover_seconds
-from dedup2d.errors import ConfigurationError, Dedup2DError
+from dedup2d.build import build_files, build_jobs, build_vision, service_options, uploads_directory
+from dedup2d.collecting import Collected, Collector, Waste, leftover_seconds
+from dedup2d.collecting_geometries import GeometryCollector
+from dedup2d.errors import ConfigurationError, Dedup2DError, MissingExtraError
+from dedup2d.files.keys import GEOMETRY_PREFIX
 from dedup2d.files.local import LocalFileStore
 from dedup2d.observe import CANCELED, Observer, outcome_of
 from dedup2d.protocols import ExpiringJobs, FileStore, JobStore
@@ -26,7 +28,8 @@ __all__ = ["Garbage"]
 @define(kw_only=True, eq=False)
 class Garbage:
     """
-    Deletes expired jobs, files without a live job, half uploads, and what vision servers left here.
+    Deletes expired jobs, files without a live job, half uploads, geometries without a drawing, and what
+    vision servers left here.
 
     It may run beside services, workers and others of its kind. What was done is in its numbers, also if
     `run` raises.
@@ -35,6 +38,7 @@ class Garbage:
         dry_run: delete nothing; `told` hears of what would go.
         told: hears of each file.
         failed: hears of each that could not be deleted.
+        noted: hears why something was not looked at.
     """
 
     settings: Settings
@@ -42,11 +46,13 @@ class Garbage:
     dry_run: bool
     told: Callable[[Waste], None]
     failed: Callable[[Waste, Dedup2DError], None]
+    noted: Callable[[str], None] = lambda _: None
     clock: Callable[[], float] = time.time
     jobs: int = field(default=0, init=False)
     files: int = field(default=0, init=False)
     bytes: int = field(default=0, init=False)
     half_uploads: int = field(default=0, init=False)
+    geometries: int = field(default=0, init=False)
     leftovers: int = field(default=0, init=False)
     failures: int = field(default=0, init=False)
     _error: Dedup2DError | None = field(default=None, init=False)
@@ -77,6 +83,7 @@ class Garbage:
             files = await stack.enter_async_context(build_files(self.settings, clear_away=False))
             await self._expire(jobs, files)
             await self._collect(jobs, files)
+            await self._collect_geometries(files)
         await self._collect_leftovers()
 
     async def _expire(self, jobs: JobStore, files: FileStore) -> None:
@@ -114,13 +121,45 @@ class Garbage:
         done = collector.collected
         self.files += 0 if leftovers else done.files
         self.leftovers += done.files if leftovers else 0
-        self.bytes += done.bytes
         self.half_uploads += done.half_uploads
-        self.failures += done.failed
-        self._error = done.error or self._error
+        self._add_common(done)
         if not self.dry_run:
             self.observer.gc_deleted("file", done.files)
             self.observer.gc_deleted("half_upload", done.half_uploads)
+
+    def _add_common(self, done: Collected) -> None:
+        self.bytes += done.bytes
+        self.failures += done.failed
+        self._error = done.error or self._error
+
+    async def _collect_geometries(self, files: FileStore) -> None:
+        """Ask the vision engine which drawings there are, if there is any geometry."""
+        if not await files.list(prefix=GEOMETRY_PREFIX, limit=1):
+            return
+        try:
+            vision = build_vision(self.settings, Observer())
+        except MissingExtraError as error:
+            self.noted(f"geometries are kept: {error}")
+            return
+        async with vision:
+            collector = GeometryCollector(
+                files=files,
+                vision=vision,
+                retention_seconds=self.settings.file_retention_seconds,
+                clock=self.clock,
+                dry_run=self.dry_run,
+                told=self.told,
+                failed=self.failed,
+            )
+            try:
+                await collector.run()
+            finally:
+                self.geometries += collector.collected.files
+                self._add_common(collector.collected)
+                if not self.dry_run:
+                    self.observer.gc_deleted("geometry", collector.collected.files)
+        if collector.kept_unknown:
+            self.noted("geometries are kept: the vision server cannot say which drawings it has")
 
     async def _collect_leftovers(self) -> None:
         """Delete what vision servers that were killed left in their work directory, if that is here."""

@@ -51,7 +51,7 @@ METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT")
 """What `method` may be; else `other`."""
 VISION_OPERATIONS = ("add", "compare", "rebuild", "remove", "search")
 STAGES = ("read", "l2", "l3", "l4", "total")
-KINDS = ("file", "half_upload", "job")
+KINDS = ("file", "geometry", "half_upload", "job")
 
 _CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

@@ -38,12 +38,15 @@ from dedup2d.types import (
 
 __all__ = [
     "MAX_CALLBACKS",
+    "MAX_GEOMETRY_BYTES",
     "CallbackSigner",
     "Clocked",
     "ExpiringJobs",
     "FileStore",
+    "GeometryStore",
     "HalfUploads",
     "JobStore",
+    "KnowsFiles",
     "LocalFiles",
     "PresignedFiles",
     "Progress",
@@ -51,6 +54,9 @@ __all__ = [
     "SharedQueue",
     "VisionClient",
 ]
+
+MAX_GEOMETRY_BYTES = 10 * 1024 * 1024
+"""Largest geometry JSON that is stored."""
 
 MAX_CALLBACKS = 10_000
 """Callbacks of one tenant that may wait, if nobody says how many."""
@@ -387,6 +393,43 @@ class Clocked(Protocol):
         """Return the Unix time by that clock."""
 
 
+class GeometryStore(Resource, Protocol):
+    """
+    The geometry of drawings, as JSON, by tenant and hash of the drawing's file.
+
+    What is stored of one tenant is neither found, replaced nor deleted through another. The store does not
+    look into the JSON: `dedup2d.geometry.reading.read_geometry` does, whenever it is used.
+
+    Every method raises InvalidParameterError where *tenant_id* is not the id of a tenant, or *file_hash* not
+    a sha256 as 64 of `0-9 a-f`.
+    """
+
+    async def put(self, tenant_id: str, file_hash: str, data: bytes) -> None:
+        """
+        Store *data*, all or nothing; replaces what was there, and makes its age begin anew.
+
+        The same again is no error. To be called after the drawing was added: what belongs to no drawing may
+        be collected.
+
+        Raises:
+            InvalidParameterError: *data* is empty, or larger than `MAX_GEOMETRY_BYTES`.
+        """
+
+    async def get(self, tenant_id: str, file_hash: str) -> bytes | None:
+        """
+        Return what was stored, byte for byte; None if nothing is.
+
+        Raises:
+            UnreadableRecordError: what is stored is damaged, or expands to more than `MAX_GEOMETRY_BYTES`.
+        """
+
+    async def exists(self, tenant_id: str, file_hash: str) -> bool:
+        """Say whether there is one, without reading it."""
+
+    async def delete(self, tenant_id: str, file_hash: str) -> bool:
+        """Delete it; say whether it was there."""
+
+
 class Queue(Resource, Protocol):
     """
     Wakes a worker with a job id. It may deliver twice or never; the JobStore decides.
@@ -509,6 +552,14 @@ class VisionClient(Resource, Protocol):
 
     async def health(self) -> Health:
         """Say whether searches can be answered. Never raises, answers within seconds."""
+
+
+@runtime_checkable
+class KnowsFiles(Protocol):
+    """What a VisionClient may offer besides: it finds drawings by the hash of their file."""
+
+    async def indexed_files(self, tenant_id: str, file_hashes: Collection[str]) -> Collection[str]:
+        """Return those of *file_hashes*, up to 1000, of which the tenant's index has a drawing."""
 
 
 class CallbackSigner(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,6 +15,7 @@ from dedup2d.cli.session import open_session, run_async
 from dedup2d.cli.terminal import Column, Terminal
 from dedup2d.cli.text import counted, visible
 from dedup2d.codec import to_json
+from dedup2d.errors import InvalidParameterError
 from dedup2d.settings import Settings
 from dedup2d.types import Comparison, DiffRegion, Mode, SearchParams, Transform, Verdict
 
@@ -39,6 +40,18 @@ def compare(
     similar_threshold: Similar = None,
     ignore: Ignore = None,
     diff: Annotated[Path | None, Parameter(help="Write the picture of the difference here, as PNG.")] = None,
+    geometry: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Compare entities instead of pictures; OLD and NEW are DXF, DWG or geometry JSON.",
+        ),
+    ] = False,
+    profile: Annotated[
+        Literal["strict", "version"] | None,
+        Parameter(help="With --geometry: is it the same, or a version of it? [default: strict]"),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     data_dir: DataDir = None,
@@ -46,15 +59,34 @@ def compare(
     """
     Compare two drawings and show what changed, as `diff OLD NEW` does for text.
 
-    The first sheets are compared; regions are in pixels of OLD, from the top left. Exits with 1
-    if the two have nothing to do with each other.
+    The first sheets are compared; regions are in pixels of OLD, from the top left. With --geometry it is
+    their entities, and places are in drawing units of OLD. Exits with 1 if the two have nothing to do with
+    each other.
 
     Args:
         old: The drawing that is compared with.
         new: The drawing in which something was added or removed.
     """
+    if geometry:
+        _check_geometry_options(diff, ignore)
+    elif profile is not None:
+        raise InvalidParameterError("--profile", profile, "it together with --geometry")
     check_output("--diff", diff, inputs=(old, new), picture=True)
     terminal = Terminal(quiet=quiet)
+    if geometry:
+        return _compare_geometry(
+            load_settings(data_dir),
+            old,
+            new,
+            profile=profile or "strict",
+            thresholds=search_params(
+                preset=profile or "strict",
+                duplicate_threshold=duplicate_threshold,
+                similar_threshold=similar_threshold,
+            ),
+            json=json,
+            terminal=terminal,
+        )
     params = search_params(
         mode=Mode.PRECISE,
         max_results=1,
@@ -73,6 +105,21 @@ def compare(
     else:
         _show(terminal, result)
     return Exit.NOTHING if result.verdict is Verdict.DIFFERENT else Exit.OK
+
+
+def _check_geometry_options(diff: Path | None, ignore: list[str] | None) -> None:
+    if diff is not None:
+        raise InvalidParameterError(
+            "--diff", str(diff), "no picture with --geometry, which compares entities"
+        )
+    if ignore:
+        raise InvalidParameterError("--ignore", ignore[0], "no area with --geometry, which compares entities")
+
+
+def _compare_geometry(*files: Any, **options: Any) -> int:
+    from dedup2d.cli.compare_geometry import compare_geometry  # noqa: PLC0415 - slow, and often not needed
+
+    return compare_geometry(*files, **options)
 
 
 async def _compare(settings: Settings, old: Path, new: Path, params: SearchParams) -> Comparison:

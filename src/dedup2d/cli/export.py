@@ -51,7 +51,8 @@ def export(
     Write an index into one file, to be kept or taken to another machine by `dedup2d import`.
 
     Services and `dedup2d index` may go on: the file holds what was in the index at one moment. It appears
-    when it is whole. It holds what can be seen of the drawings, so keep it as safe as them.
+    when it is whole. It holds what can be seen of the drawings, so keep it as safe as them. Geometries, which
+    lie beside the uploads, are not in it.
 
     Args:
         file: The file to write.

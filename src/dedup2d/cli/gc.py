@@ -47,17 +47,25 @@ def gc(
     data_dir: DataDir = None,
 ) -> int:
     """
-    Delete expired jobs, uploads without a live job, half uploads, and what killed vision servers left.
+    Delete expired jobs, uploads without a live job, geometries without a drawing, and other leftovers.
 
-    Services and workers do so too while they run: this is for a schedule of your own, or to see why a disk
-    fills up. It may run beside them. Run it with the environment of the service; files of others in the same
-    directory or bucket are left alone. Exits with 3 if something could not be deleted.
+    Those are half uploads, and what killed vision servers left. Services and workers do so too while they
+    run, but for geometries: this is for a schedule of your own, or to see why a disk fills up. It may run
+    beside them. Run it with the environment of the service; files of others in the same directory or bucket
+    are left alone. Exits with 3 if something could not be deleted.
     """
     terminal = Terminal(quiet=quiet)
     settings = load_settings(data_dir)
     run = _Run(terminal, listing=json or dry_run)
     observer = Observer() if metrics_file is None or dry_run else _metrics(metrics_file)
-    garbage = Garbage(settings=settings, observer=observer, dry_run=dry_run, told=run.told, failed=run.failed)
+    garbage = Garbage(
+        settings=settings,
+        observer=observer,
+        dry_run=dry_run,
+        told=run.told,
+        failed=run.failed,
+        noted=lambda text: terminal.note(f"dedup2d: {visible(text)}"),
+    )
     started = time.monotonic()
     complete = False
     try:
@@ -66,7 +74,7 @@ def gc(
     finally:
         if not dry_run and metrics_file is not None:
             _write(metrics_file, observer)
-        if complete or garbage.jobs or garbage.files or garbage.half_uploads or garbage.leftovers:
+        if complete or garbage.jobs or _found(garbage):
             run.report(garbage, json=json, complete=complete, seconds=time.monotonic() - started)
     return Exit.PARTIAL if garbage.failures else Exit.OK
 
@@ -115,7 +123,7 @@ class _Run:
             return
         if self._found:
             self._terminal.table(_COLUMNS, map(self._row, self._found))
-        more = garbage.files + garbage.half_uploads + garbage.leftovers - len(self._found)
+        more = _found(garbage) - len(self._found)
         hidden = f" ({more:,} are not shown)" if more > 0 else ""
         self._terminal.note(f"would delete {_summary(garbage)}{hidden}")
 
@@ -129,6 +137,7 @@ class _Run:
             "jobs": garbage.jobs,
             "files": garbage.files,
             "half_uploads": garbage.half_uploads,
+            "geometries": garbage.geometries,
             "leftovers": garbage.leftovers,
             "bytes": garbage.bytes,
             "failed": garbage.failures,
@@ -139,9 +148,14 @@ class _Run:
         }
 
 
+def _found(garbage: Garbage) -> int:
+    return garbage.files + garbage.half_uploads + garbage.geometries + garbage.leftovers
+
+
 def _summary(garbage: Garbage) -> str:
     return (
         f"{counted(garbage.jobs, 'expired job')}, {counted(garbage.files, 'file')},"
-        f" {counted(garbage.half_uploads, 'half upload')}, {counted(garbage.leftovers, 'leftover')}"
+        f" {counted(garbage.half_uploads, 'half upload')},"
+        f" {counted(garbage.geometries, 'geometry', 'geometries')}, {counted(garbage.leftovers, 'leftover')}"
         f" ({garbage.bytes:,} bytes)"
     )

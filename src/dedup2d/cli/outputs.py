@@ -7,8 +7,9 @@ from pathlib import Path
 
 from dedup2d.errors import Dedup2DError, InvalidParameterError
 from dedup2d.readers.sniff import HEAD_BYTES, sniff
+from dedup2d.workplace import workplace
 
-__all__ = ["check_output"]
+__all__ = ["check_output", "write_output"]
 
 
 def check_output(
@@ -26,11 +27,27 @@ def check_output(
     if path is None:
         return
     if not path.parent.is_dir():
-        raise InvalidParameterError(option, path, "a file in a folder that exists")
+        raise InvalidParameterError(option, str(path), "a file in a folder that exists")
     if path.is_dir():
-        raise InvalidParameterError(option, path, "a file, this is a folder")
+        raise InvalidParameterError(option, str(path), "a file, this is a folder")
     if path.exists() and (any(path.samefile(one) for one in inputs if one.exists()) or not picture):
         _refuse_drawing(option, path)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """
+    Write *data* into the file, all or nothing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path.exists() and not path.is_file():  # a pipe or a device, which takes what comes
+        path.write_bytes(data)
+        return
+    with workplace(path.parent, path.name) as place:
+        unfinished = place / "output"
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
 
 
 def _refuse_drawing(option: str, path: Path) -> None:
@@ -39,4 +56,4 @@ def _refuse_drawing(option: str, path: Path) -> None:
             sniff(file.read(HEAD_BYTES), path.name)
     except Dedup2DError:
         return
-    raise InvalidParameterError(option, path, "a file that is no drawing, this one would be lost")
+    raise InvalidParameterError(option, str(path), "a file that is no drawing, this one would be lost")

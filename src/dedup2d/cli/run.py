@@ -45,6 +45,7 @@ _COMMANDS = {
     "search": _Command("dedup2d.cli.search:search", "FILE...", "Find what is like a drawing in the index."),
     "scan": _Command("dedup2d.cli.scan:scan", "FOLDER", "Find duplicates and revisions within a folder."),
     "compare": _Command("dedup2d.cli.compare:compare", "OLD NEW", "Compare two drawings, show what changed."),
+    "geometry": _Command("dedup2d.cli.geometry:geometry", "FILE", "Write a DXF or DWG as geometry JSON."),
     "drawings": _Command("dedup2d.cli.drawings:drawings", "", "List the drawings in the index."),
     "remove": _Command("dedup2d.cli.drawings:remove", "ID...", "Remove drawings from the index."),
     "rebuild": _Command("dedup2d.cli.drawings:rebuild", "", "Make all fingerprints of the index anew."),

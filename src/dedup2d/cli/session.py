@@ -22,7 +22,7 @@ from dedup2d.uploads import clean_file_name, file_in_place
 if TYPE_CHECKING:  # services and workers that ask a vision server have no engine
     from dedup2d.vision.embedded import EmbeddedVision
 
-__all__ = ["EmptyIndexError", "Session", "open_session", "run_async"]
+__all__ = ["EmptyIndexError", "Session", "file_name", "open_session", "run_async"]
 
 T = TypeVar("T")
 
@@ -52,13 +52,7 @@ class Session:
             EmptyFileError, FileTooLargeError, UnsupportedFormatError, UnreadableDrawingError: it
                 is no drawing that can be read.
         """
-        name = clean_file_name(path.name)
-        kind = await anyio.to_thread.run_sync(_kind, path)
-        if stat.S_ISDIR(kind):
-            raise UnreadableDrawingError(name, "it is a folder: give a file, or use dedup2d scan")
-        if kind and not stat.S_ISREG(kind):
-            raise UnreadableDrawingError(name, "it is not a regular file")
-        return await file_in_place(path, name, max_bytes=self.settings.max_upload_bytes)
+        return await file_in_place(path, await file_name(path), max_bytes=self.settings.max_upload_bytes)
 
     async def count(self) -> int:
         """
@@ -75,6 +69,22 @@ class Session:
     async def stale(self) -> int:
         """Return how many drawings, of any tenant, another version of the engine made fingerprints of."""
         return int((await self.vision.health()).details.get("drawings_to_rebuild", 0))
+
+
+async def file_name(path: Path) -> str:
+    """
+    Return what to call the file at *path*.
+
+    Raises:
+        UnreadableDrawingError: it is no file.
+    """
+    name = clean_file_name(path.name)
+    kind = await anyio.to_thread.run_sync(_kind, path)
+    if stat.S_ISDIR(kind):
+        raise UnreadableDrawingError(name, "it is a folder: give a file, or use dedup2d scan")
+    if kind and not stat.S_ISREG(kind):
+        raise UnreadableDrawingError(name, "it is not a regular file")
+    return name
 
 
 def _kind(path: Path) -> int:

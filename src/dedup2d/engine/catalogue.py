@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -352,6 +352,16 @@ class Catalogue:
                 " WHERE f.file_hash = ? ORDER BY d.key LIMIT ?",
                 (file_hash, limit),
             ).fetchall()
+
+    def files_among(self, file_hashes: Collection[str]) -> list[str]:
+        """Return those of *file_hashes* that a file with drawings has."""
+        with self._database.reading() as connection:
+            found = connection.execute(
+                "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM files AS f"
+                " JOIN drawings AS d ON d.file_key = f.file_key WHERE f.file_hash = value)",
+                (json.dumps(list(file_hashes)),),
+            )
+            return [file_hash for (file_hash,) in found]
 
     def keys_after(self, key: int, *, limit: int) -> list[int]:
         """Return the keys of drawings after *key*, in order."""

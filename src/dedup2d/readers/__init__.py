@@ -12,13 +12,25 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dedup2d.errors import Dedup2DError, FileTooLargeError, MissingExtraError, UnreadableDrawingError, shown
+from dedup2d.errors import (
+    Dedup2DError,
+    FileTooLargeError,
+    MissingExtraError,
+    NoGeometryError,
+    UnreadableDrawingError,
+    shown,
+)
 from dedup2d.readers.model import Entity, ReadLimits, Sheet, Source, Text
 from dedup2d.readers.sniff import HEAD_BYTES, sniff
 
-__all__ = ["Entity", "ReadLimits", "Sheet", "Text", "iterate", "read", "sniff"]
+if TYPE_CHECKING:
+    from ezdxf.document import Drawing
+
+__all__ = ["Entity", "ReadLimits", "Sheet", "Text", "iterate", "read", "read_document", "sniff"]
 
 _MODULES = {
     "png": "raster",
@@ -66,18 +78,45 @@ def iterate(path: Path, name: str, limits: ReadLimits | None = None) -> Iterator
     except ImportError as error:
         raise MissingExtraError("engine", f"reading {source.format.upper()} files") from error
     count = 0
+    with _mapped_errors(source):
+        for sheet in module.sheets(source):
+            count += 1
+            yield sheet
+    if not count:
+        raise UnreadableDrawingError(name, "it has no sheet with anything drawn on it")
+
+
+def read_document(path: Path, name: str, limits: ReadLimits | None = None) -> tuple[Drawing, list[str]]:
+    """
+    Give the ezdxf document of a DXF or DWG file, and warnings; see `read`.
+
+    Raises:
+        NoGeometryError: the file is of another format.
+    """
+    source = _source(Path(path), name, limits or ReadLimits())
+    if source.format not in {"dxf", "dwg"}:
+        raise NoGeometryError(name, source.format.upper())
+    try:
+        from dedup2d.readers.dwg import as_dxf  # noqa: PLC0415 - behind an extra
+        from dedup2d.readers.dxf_load import load  # noqa: PLC0415 - behind an extra
+    except ImportError as error:
+        raise MissingExtraError("engine", f"reading {source.format.upper()} files") from error
+    with _mapped_errors(source):
+        data, notes = as_dxf(source) if source.format == "dwg" else (None, [])
+        document, warned = load(source, data)
+    return document, [*notes, *warned]
+
+
+@contextmanager
+def _mapped_errors(source: Source) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # libraries warn about files; sheets carry our own warnings
-            for sheet in module.sheets(source):
-                count += 1
-                yield sheet
+            yield
     except (Dedup2DError, MemoryError):
         raise
     except Exception as error:
-        raise UnreadableDrawingError(name, _damage(source, error)) from error
-    if not count:
-        raise UnreadableDrawingError(name, "it has no sheet with anything drawn on it")
+        raise UnreadableDrawingError(source.name, _damage(source, error)) from error
 
 
 def _source(path: Path, name: str, limits: ReadLimits) -> Source:

@@ -19,7 +19,7 @@ from dedup2d.errors import Dedup2DError, ImageTooLargeError, MissingExtraError, 
 from dedup2d.readers.dxf import sheets as dxf_sheets
 from dedup2d.readers.model import Sheet, Source
 
-__all__ = ["sheets"]
+__all__ = ["as_dxf", "sheets"]
 
 _R13 = b"AC1012"
 _LOSSY = "parts of the DWG may be missing: save it as DXF for an exact reading"
@@ -27,6 +27,21 @@ _LOSSY = "parts of the DWG may be missing: save it as DXF for an exact reading"
 
 def sheets(source: Source) -> Iterator[Sheet]:
     """Give model space and each layout with something on it."""
+    yield from dxf_sheets(source, *as_dxf(source))
+
+
+def as_dxf(source: Source) -> tuple[bytes, list[str]]:
+    """
+    Convert the DWG.
+
+    Returns:
+        a DXF, and warnings of what it lacks.
+
+    Raises:
+        ImageTooLargeError: as DXF it has more than `max_expanded_bytes`.
+        UnreadableDrawingError: it is damaged, or of a version that cannot be read.
+        MissingExtraError: no converter is installed.
+    """
     convert = _with_zumen if importlib.util.find_spec("zumen") else _with_ezdwg
     try:
         data, notes = convert(source)
@@ -39,7 +54,7 @@ def sheets(source: Source) -> Iterator[Sheet]:
             source.name,
             f"as DXF it is above the limit of {source.limits.max_expanded_bytes:,} expanded bytes",
         )
-    yield from dxf_sheets(source, data, notes)
+    return data, notes
 
 
 def _why(source: Source, *, with_ezdwg: bool) -> str:

@@ -12,6 +12,7 @@ from dedup2d.testing.clock import ManualClock
 from dedup2d.testing.expecting import ContractError
 from dedup2d.testing.fake_vision import FakeVision, VisionCall
 from dedup2d.testing.files import FILE_STORE_CHECKS, FileStoreMaker, check_file_store
+from dedup2d.testing.geometries import GEOMETRY_STORE_CHECKS, GeometryStoreMaker, check_geometry_store
 from dedup2d.testing.jobs import JOB_STORE_CHECKS, check_job_store
 from dedup2d.testing.keys import KEY_STORE_CHECKS, KeyStoreMaker, check_key_store
 from dedup2d.testing.queues import QUEUE_CHECKS, QueueMaker, check_queue
@@ -19,6 +20,7 @@ from dedup2d.testing.vision import VISION_CLIENT_CHECKS, VisionClientMaker, chec
 
 __all__ = [
     "FILE_STORE_CHECKS",
+    "GEOMETRY_STORE_CHECKS",
     "JOB_STORE_CHECKS",
     "KEY_STORE_CHECKS",
     "QUEUE_CHECKS",
@@ -26,6 +28,7 @@ __all__ = [
     "ContractError",
     "FakeVision",
     "FileStoreMaker",
+    "GeometryStoreMaker",
     "KeyStoreMaker",
     "ManualClock",
     "QueueMaker",
@@ -33,6 +36,7 @@ __all__ = [
     "VisionClientMaker",
     "check_callback_signer",
     "check_file_store",
+    "check_geometry_store",
     "check_job_store",
     "check_key_store",
     "check_queue",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -259,6 +259,13 @@ class EmbeddedVision:
             if index is None:
                 return ()
             return await anyio.to_thread.run_sync(index.catalogue.of_source, source)
+
+    async def indexed_files(self, tenant_id: str, file_hashes: Collection[str]) -> Collection[str]:
+        """Return those of *file_hashes* of which the tenant's index has a drawing."""
+        async with self._indexes.use(tenant_id) as index:
+            if index is None:
+                return ()
+            return await anyio.to_thread.run_sync(index.catalogue.files_among, file_hashes)
 
     async def remove(self, tenant_id: str, drawing_id: str) -> None:
         """Remove the drawing's record, fingerprint and picture from the disk too."""
