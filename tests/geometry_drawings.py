@@ -24,7 +24,14 @@ def plate(*, width: float = 210.0, height: float = 120.0, holes: int = 5, seed: 
     entities: list[Data] = [
         _outline(width, height, 8.0),
         {"type": "LINE", "layer": "CENTER", "start": [width / 2, -5], "end": [width / 2, height + 5]},
-        {"type": "ARC", "layer": "PART", "center": [30, 60], "radius": 17, "start_angle": 20, "end_angle": 200},
+        {
+            "type": "ARC",
+            "layer": "PART",
+            "center": [30, 60],
+            "radius": 17,
+            "start_angle": 20,
+            "end_angle": 200,
+        },
         {"type": "ELLIPSE", "layer": "PART", "center": [150, 70], "major_axis": [20, 5], "ratio": 0.4},
         {
             "type": "SPLINE",
@@ -38,7 +45,13 @@ def plate(*, width: float = 210.0, height: float = 120.0, holes: int = 5, seed: 
             "paths": [[[20, 90], [60, 90], [60, 110], [20, 110]]],
         },
         {"type": "TEXT", "layer": "TEXT", "text": "PLATE 4711", "insert": [10, -30], "height": 5},
-        {"type": "MTEXT", "layer": "TEXT", "text": "ALL EDGES\\PDEBURRED", "insert": [120, -30], "height": 3.5},
+        {
+            "type": "MTEXT",
+            "layer": "TEXT",
+            "text": "ALL EDGES\\PDEBURRED",
+            "insert": [120, -30],
+            "height": 3.5,
+        },
         _dimension(width, [0, 0], [width, 0], -15),
         _dimension(height, [0, 0], [0, height], -25),
     ]
@@ -46,7 +59,14 @@ def plate(*, width: float = 210.0, height: float = 120.0, holes: int = 5, seed: 
         x, y = 25 + number * (width - 50) / max(1, holes - 1), 15 + 6 * rng.random()
         entities.append({"type": "CIRCLE", "layer": "PART", "center": [x, y], "radius": 3 + number % 3})
     entities += [
-        {"type": "INSERT", "layer": "PART", "name": "SCREW", "insert": [x, 100], "rotation": turn, "scale": size}
+        {
+            "type": "INSERT",
+            "layer": "PART",
+            "name": "SCREW",
+            "insert": [x, 100],
+            "rotation": turn,
+            "scale": size,
+        }
         for x, turn, size in ((80, 0, 1.0), (130, 30, 1.0), (180, 75, 1.5))
     ]
     return {
@@ -96,7 +116,11 @@ def _dimension(value: float, start: list[float], end: list[float], away: float) 
 
 
 def turned(
-    data: Data, degrees: float, scale: float = 1.0, shift: tuple[float, float] = (0.0, 0.0), digits: int | None = None
+    data: Data,
+    degrees: float,
+    scale: float = 1.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+    digits: int | None = None,
 ) -> Data:
     """Return *data* scaled, turned and shifted, coordinates rounded to *digits*."""
     turn = math.radians(degrees)
@@ -106,7 +130,11 @@ def turned(
         return [rounded(cos * p[0] - sin * p[1]), rounded(sin * p[0] + cos * p[1]), *p[2:]]
 
     def point(p: list[float]) -> list[float]:
-        return [rounded(cos * p[0] - sin * p[1] + shift[0]), rounded(sin * p[0] + cos * p[1] + shift[1]), *p[2:]]
+        return [
+            rounded(cos * p[0] - sin * p[1] + shift[0]),
+            rounded(sin * p[0] + cos * p[1] + shift[1]),
+            *p[2:],
+        ]
 
     def rounded(value: float) -> float:
         return value if digits is None else round(value, digits)
@@ -151,9 +179,7 @@ def split(data: Data, seed: int = 1) -> Data:
             (x1, y1), (x2, y2) = entity["start"], entity["end"]
             at = [0.0, *sorted(rng.uniform(0.1, 0.9) for _ in range(2)), 1.0]
             points = [[x1 + (x2 - x1) * t, y1 + (y2 - y1) * t] for t in at]
-            entities += [
-                {**entity, "start": a, "end": b} for a, b in zip(points, points[1:], strict=False)
-            ]
+            entities += [{**entity, "start": a, "end": b} for a, b in zip(points, points[1:], strict=False)]
         elif entity["type"] in {"CIRCLE", "ARC"}:
             entities.append(_as_polyline(entity))
         else:

@@ -194,7 +194,10 @@ def test_sections_count_only_where_both_have_them() -> None:
     """If this fails, a plug-in that sends no texts makes a drawing another one."""
     data = plate()
     bare = {"entities": [e for e in data["entities"] if e["type"] in {"LWPOLYLINE", "LINE", "CIRCLE", "ARC"}]}
-    whole = {**data, "entities": [e for e in data["entities"] if e["type"] not in {"SPLINE", "ELLIPSE", "INSERT"}]}
+    whole = {
+        **data,
+        "entities": [e for e in data["entities"] if e["type"] not in {"SPLINE", "ELLIPSE", "INSERT"}],
+    }
     found = of(whole, bare)
 
     assert found.score == 1.0
@@ -228,14 +231,25 @@ HARD = {
     },
     "huge array": {
         "entities": [
-            {"type": "INSERT", "name": "A", "insert": [0, 0], "rows": 30000, "columns": 30000, "row_spacing": 1}
+            {
+                "type": "INSERT",
+                "name": "A",
+                "insert": [0, 0],
+                "rows": 30000,
+                "columns": 30000,
+                "row_spacing": 1,
+            }
         ],
         "blocks": {"A": [{"type": "LINE", "start": [0, 0], "end": [1, 1]}] * 5000},
     },
     "empty curves": {
         "entities": [
             {"type": "SPLINE"},
-            {"type": "SPLINE", "control_points": [[0, 0], [1, 1], [2, 0], [3, 1]], "knots": [5, 4, 3, 2, 1, 0, 0, 0]},
+            {
+                "type": "SPLINE",
+                "control_points": [[0, 0], [1, 1], [2, 0], [3, 1]],
+                "knots": [5, 4, 3, 2, 1, 0, 0, 0],
+            },
             {"type": "LWPOLYLINE", "points": []},
             {"type": "ELLIPSE", "center": [0, 0], "major_axis": [0, 0]},
             {"type": "LEADER", "points": [[0, 0]]},

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from dedup2d.geometry.coverage import Ground, covered, ground, sampled
 from dedup2d.geometry.flatten import Flat, Item
-from dedup2d.geometry.linework import Floats, Linework, box_of, joined, transformed
+from dedup2d.geometry.linework import Floats, Linework, box_of, transformed
 from dedup2d.geometry.poses import Features, Pose, features, proposals, refined
 from dedup2d.geometry.rounding import groups, merged, with_arcs, with_whole_lines
 
@@ -64,6 +64,8 @@ def side(flat: Flat, anchors: Sequence[tuple[int, complex]]) -> Side | None:
     box = _box(flat.ink, anchors)
     size = float(np.hypot(*(box[1] - box[0])))
     tolerance = min(max(RELATIVE * size, ROUNDED), max(1e-3 * size, 1e-9))
+    # Far from the origin doubles are coarser than the drawing may be.
+    tolerance = max(tolerance, 16 * np.finfo(float).eps * float(np.abs(box).max()))
     whole = with_whole_lines(flat.ink, tolerance)
     lines = with_arcs(whole, tolerance)
     long = merged(lines.segments[~lines.curved], tolerance)
@@ -201,7 +203,7 @@ class _Trial:
         # What is put into a corner of the other is covered there, but covers little of it.
         fill = min(1.0, size / max(self.other.features.size, 1e-300))
         inside = np.all((self.others >= low - reach) & (self.others <= high + reach), axis=1).mean()
-        return float(hits) * (0.5 + 0.25 * fill + 0.25 * float(inside))
+        return float(float(hits) * (0.5 + 0.25 * fill + 0.25 * float(inside)))
 
     @property
     def spacing(self) -> float:

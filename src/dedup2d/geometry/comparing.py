@@ -11,7 +11,6 @@ from attrs import evolve, frozen
 from dedup2d.geometry.aligning import LARGE, TELLING, Aligned, Side, align, is_known, side, unique_places
 from dedup2d.geometry.flatten import Flat, Item, flatten
 from dedup2d.geometry.items import Matched, match
-from dedup2d.geometry.linework import Affine
 from dedup2d.geometry.model import Geometry
 from dedup2d.geometry.overlay import Overlay, overlay
 from dedup2d.geometry.poses import Pose
@@ -133,6 +132,8 @@ def _known_scales(query: Geometry, other: Geometry) -> list[float]:
 
 
 def _aligned(one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat) -> Aligned | None:
+    if one.lines.same_as(two.lines):
+        return Aligned(Pose(1 + 0j, 0j), 1.0)
     anchored = bool(query.texts or query.dimensions)
     found = align(one, two, scales, anchored=anchored)
     best = _best(found, query, other, two)
@@ -214,7 +215,7 @@ def _dimension_content(query: Flat, other: Flat, scale: float) -> Callable[[Item
     """
     Return what a dimension says: what is written and the number of its value, equal for values that are nearly so.
 
-    Values are either scaled with the drawing or left as they were: whichever brings more of them together.
+    Values are either scaled with the drawing or left as they were: whichever brings more together.
     """
     ways = [_value_numbers(query, other, factor) for factor in dict.fromkeys((1.0, scale))]
     best = max(ways, key=_in_common)
@@ -227,10 +228,9 @@ def _value_key(item: Item) -> tuple[float, bool] | None:
 
 def _value_numbers(query: Flat, other: Flat, factor: float) -> tuple[dict[object, int], dict[object, int]]:
     """Number the values of both so that those within rounding of each other share a number."""
-    values: list[tuple[float, int, object]] = []
+    values: list[tuple[float, int, tuple[float, bool]]] = []
     for side_number, (items, grown) in enumerate(((query.dimensions, factor), (other.dimensions, 1.0))):
-        for key in {_value_key(item) for item in items if item.value is not None}:
-            assert key is not None
+        for key in {key for key in map(_value_key, items) if key is not None}:
             value, angular = key
             values.append((value if angular else value * grown, side_number, key))
     values.sort(key=lambda entry: entry[0])

@@ -1,4 +1,4 @@
-"""A geometry with all blocks taken apart: line work, texts, dimensions, hatches, inserts, each with its place."""
+"""A geometry with all blocks taken apart: line work, texts, dimensions, hatches and inserts in place."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from dedup2d.geometry.model import (
 
 __all__ = ["MAX_PRIMITIVES", "Flat", "Item", "flatten"]
 
-MAX_PRIMITIVES = 500_000
-"""Segments and arcs of one drawing with all blocks taken apart; what comes after is left out, with a warning."""
+MAX_PRIMITIVES = 300_000
+"""Segments and arcs that inserts may make; what comes after is left out, with a warning."""
 MAX_NESTING = 16
 MAX_ITEMS = 200_000
 _FORMATS = re.compile(r"\\[\\{}PX~N]|\\S([^;]*);|\\[ACFHQTWacfhpqtw][^;\\{}]*;|\\[LOKlok]")

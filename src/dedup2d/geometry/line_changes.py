@@ -126,7 +126,7 @@ def _size(lines: Linework) -> float:
 
 
 def _odd(shares: Shares, flat: Flat, there: Affine) -> _Odd:
-    sources, lengths, share = shares.by_source()
+    sources, _, share = shares.by_source()
     odd = sources[share < 1]
     which = np.isin(shares.lines.sources, odd)
     lines = shares.lines.part(which)

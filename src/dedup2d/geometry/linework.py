@@ -54,6 +54,14 @@ class Linework:
         """Sources of all segments, then of all arcs."""
         return np.concatenate([self.segment_source, self.arc_source])
 
+    def same_as(self, other: Linework) -> bool:
+        """Return whether both are the very same, in the same order."""
+        return (
+            len(self) > 0
+            and np.array_equal(self.segments, other.segments)
+            and np.array_equal(self.arcs, other.arcs)
+        )
+
     def part(self, chosen: Flags) -> Linework:
         """Return those of all segments and arcs that are *chosen*."""
         n = len(self.segments)
@@ -101,7 +109,7 @@ class Affine:
 
     def points(self, xy: Floats) -> Floats:
         """Return where points (N, 2) go."""
-        return xy @ np.array([[self.a, self.b], [self.c, self.d]]) + np.array([self.e, self.f])
+        return np.asarray(xy @ np.array([[self.a, self.b], [self.c, self.d]]) + np.array([self.e, self.f]))
 
     @property
     def determinant(self) -> float:

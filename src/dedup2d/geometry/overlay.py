@@ -40,7 +40,7 @@ class Shares:
         lengths = self.lines.lengths
         total = np.bincount(number, lengths)
         missing = np.bincount(number, lengths * (1.0 - self.share))
-        return sources, total, 1.0 - missing / np.maximum(total, 1e-300)
+        return sources, np.asarray(total, float), 1.0 - missing / np.maximum(total, 1e-300)
 
 
 @frozen(eq=False)

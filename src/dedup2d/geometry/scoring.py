@@ -24,11 +24,13 @@ def score(
     """
     Return how alike *query* and *other* are.
 
-    It does not matter in which order entities stand, how the drawing is turned, moved and scaled, whether lines
-    are split, arcs are written as chords or blocks are taken apart. Takes a second or two for 10,000 entities on
-    each side: call it in a child process.
+    It does not matter in which order entities stand, how the drawing is turned, moved and scaled, whether
+    lines are split, arcs are written as chords or blocks are taken apart. Takes a second or two for 10,000
+    entities on each side: call it in a child process.
 
     Args:
+        query: the drawing that is looked for.
+        other: the one it is compared with.
         profile: `strict` or `version`.
         max_paths: entries of the diff at most, 0 or more.
         with_diff: whether to say what differs.

@@ -22,7 +22,7 @@ TELLING = frozenset({"entities", "dimensions", "texts", "hatches"})
 
 
 def sections(comparison: Comparison, leniency: Leniency) -> Mapping[str, Section]:
-    """Return the sections that both drawings have, their weights adding up to 1; none if that says nothing."""
+    """Return the sections that both drawings have, with weights that add up to 1; none if they say nothing."""
     found = {name: _of_items(matched, leniency) for name, matched in comparison.items.items()}
     if comparison.overlay is not None:
         found["entities"] = _of_lines(comparison, leniency)
