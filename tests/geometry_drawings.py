@@ -1,4 +1,4 @@
-"""Geometry of a made-up part, and what happens to drawings on their way: turned, split, taken apart, revised."""
+"""Geometry of a made-up part, and what becomes of drawings: turned, split, taken apart, revised."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 from dedup2d.geometry.model import Geometry
@@ -139,29 +140,18 @@ def turned(
     def rounded(value: float) -> float:
         return value if digits is None else round(value, digits)
 
-    made = copy.deepcopy(data)
-    for entity in made["entities"]:
-        for name in ("start", "end", "center", "insert"):
-            if name in entity:
-                entity[name] = point(entity[name])
-        for name in ("points", "control_points"):
-            if name in entity:
-                entity[name] = [point(p) for p in entity[name]]
-        if "paths" in entity:
-            entity["paths"] = [[point(p) for p in path] for path in entity["paths"]]
-        if "major_axis" in entity:
-            entity["major_axis"] = vector(entity["major_axis"])
-        for name in ("radius", "height", "value"):
-            if name in entity:
-                entity[name] = rounded(entity[name] * scale)
-        for name in ("start_angle", "end_angle"):
-            if name in entity:
-                entity[name] += degrees
-        if entity["type"] in {"TEXT", "MTEXT", "INSERT"}:
-            entity["rotation"] = entity.get("rotation", 0) + degrees
-        if entity["type"] == "INSERT":
-            entity["scale"] = entity.get("scale", 1.0) * scale
-    return made
+    changes: dict[str, Callable[[Any], Any]] = {
+        **dict.fromkeys(("start", "end", "center", "insert"), point),
+        **dict.fromkeys(("points", "control_points"), lambda points: [point(p) for p in points]),
+        "paths": lambda paths: [[point(p) for p in path] for path in paths],
+        "major_axis": vector,
+        **dict.fromkeys(("radius", "height", "value", "scale"), lambda value: rounded(value * scale)),
+        **dict.fromkeys(("start_angle", "end_angle", "rotation"), lambda angle: angle + degrees),
+    }
+    always = {"TEXT": {"rotation": 0}, "MTEXT": {"rotation": 0}, "INSERT": {"rotation": 0, "scale": 1.0}}
+    entities = [{**always.get(entity["type"], {}), **entity} for entity in data["entities"]]
+    made = [{n: changes.get(n, lambda value: value)(v) for n, v in entity.items()} for entity in entities]
+    return {**data, "entities": made}
 
 
 def shuffled(data: Data, seed: int = 1) -> Data:
@@ -179,7 +169,7 @@ def split(data: Data, seed: int = 1) -> Data:
             (x1, y1), (x2, y2) = entity["start"], entity["end"]
             at = [0.0, *sorted(rng.uniform(0.1, 0.9) for _ in range(2)), 1.0]
             points = [[x1 + (x2 - x1) * t, y1 + (y2 - y1) * t] for t in at]
-            entities += [{**entity, "start": a, "end": b} for a, b in zip(points, points[1:], strict=False)]
+            entities += [{**entity, "start": a, "end": b} for a, b in pairwise(points)]
         elif entity["type"] in {"CIRCLE", "ARC"}:
             entities.append(_as_polyline(entity))
         else:

@@ -30,9 +30,9 @@ def value(found: GeometryScore) -> float:
 
 
 @given(seed=SEEDS, holes=st.integers(0, 12))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_drawing_is_itself(seed: int, holes: int) -> None:
-    """If this fails, a drawing compared with itself, in another order, is not exactly the same, or differs."""
+    """If this fails, a drawing compared with itself, in another order, is not the same, or differs."""
     data = plate(seed=seed, holes=holes)
 
     for profile in ("strict", "version"):
@@ -43,7 +43,7 @@ def test_a_drawing_is_itself(seed: int, holes: int) -> None:
 
 
 @given(seed=SEEDS, angle=ANGLES, shift=SHIFTS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_turning_and_moving_changes_nothing(seed: int, angle: float, shift: tuple[float, float]) -> None:
     """If this fails, a drawing that was turned or moved is not found to be the same, or its pose is wrong."""
     data = plate(seed=seed)
@@ -78,7 +78,7 @@ NOISE: dict[str, Callable[[Data], Data]] = {
 @pytest.mark.parametrize("noise", NOISE)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_how_it_was_exported_changes_little(noise: str, seed: int) -> None:
-    """If this fails, an export that splits lines, takes blocks apart or writes chords makes another drawing."""
+    """If this fails, an export that splits lines, explodes blocks or writes chords makes another drawing."""
     data = plate(seed=seed, holes=seed * 3)
 
     assert value(of(data, NOISE[noise](data))) >= 0.98
@@ -86,7 +86,7 @@ def test_how_it_was_exported_changes_little(noise: str, seed: int) -> None:
 
 
 @given(seed=SEEDS, width=st.floats(150, 400))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_both_ways_are_alike(seed: int, width: float) -> None:
     """If this fails, the score depends on which of two drawings was asked for."""
     one, two = read(plate(seed=seed)), read(plate(seed=seed + 1, width=width))
@@ -240,7 +240,7 @@ HARD = {
                 "row_spacing": 1,
             }
         ],
-        "blocks": {"A": [{"type": "LINE", "start": [0, 0], "end": [1, 1]}] * 5000},
+        "blocks": {"A": [{"type": "LINE", "start": [0, 0], "end": [1, 1]}] * 40_000},
     },
     "empty curves": {
         "entities": [
@@ -281,7 +281,7 @@ DRAWINGS = st.lists(ENTITIES, max_size=12).map(lambda entities: read({"entities"
 
 
 @given(one=DRAWINGS, two=DRAWINGS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_drawings_score_between_nothing_and_the_same(one: Geometry, two: Geometry) -> None:
     """If this fails, some drawings make the scorer fail or give a score that is none."""
     assert score(one, one).score in {None, 1.0}

@@ -118,7 +118,7 @@ def align(
     query: Side, other: Side, scales: Sequence[float], *, mirrored: bool = False, anchored: bool = True
 ) -> list[Aligned]:
     """
-    Return the poses of *query* on *other* that cover most, best first, few; none if there is nothing to go by.
+    Return the poses of *query* on *other* that cover most, best first, few; none if nothing tells.
 
     *scales* need no evidence, such as 1 and that of the units: another scale must cover more than they do.
     """
@@ -203,7 +203,8 @@ class _Trial:
         # What is put into a corner of the other is covered there, but covers little of it.
         fill = min(1.0, size / max(self.other.features.size, 1e-300))
         inside = np.all((self.others >= low - reach) & (self.others <= high + reach), axis=1).mean()
-        return float(float(hits) * (0.5 + 0.25 * fill + 0.25 * float(inside)))
+        covers = 0.5 + 0.25 * fill + 0.25 * float(inside)
+        return float(hits) * covers
 
     @property
     def spacing(self) -> float:
@@ -224,7 +225,7 @@ class _Trial:
         size, least = self.other.features.size, 3 * self.tolerance(pose)
         for reach in (3 * least, 5e-4 * size, 3e-3 * size):
             if reach >= least:
-                yield refined(pose, self.marks, self.mark_tree, self.other_marks, reach, least)
+                yield refined(pose, self.marks, self.mark_tree, self.other_marks, reach=reach, least=least)
 
     def tolerance(self, pose: Pose) -> float:
         """Distance in the other's coordinates below which places count as equal."""

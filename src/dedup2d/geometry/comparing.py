@@ -108,7 +108,13 @@ def compared(query: Geometry, other: Geometry) -> Comparison:
     laid = None
     if pose is not None and one is not None and two is not None and len(one.lines) and len(two.lines):
         tolerance = max(two.tolerance, one.tolerance * pose.scale)
-        laid = overlay(one, two, query_flat.dimension_ink, other_flat.dimension_ink, pose, tolerance)
+        laid = overlay(
+            one,
+            two,
+            extras=(query_flat.dimension_ink, other_flat.dimension_ink),
+            pose=pose,
+            tolerance=tolerance,
+        )
     return Comparison(
         query=query,
         other=other,
@@ -181,21 +187,19 @@ def _matched(query: Flat, other: Flat, pose: Pose | None, two: Side | None) -> d
         ("dimensions", query.dimensions, other.dimensions, _dimension_content(query, other, scale)),
         ("texts", query.texts, other.texts, lambda item, _: item.content),
         ("hatches", query.hatches, other.hatches, lambda item, _: item.content),
-        ("blocks", query.inserts, other.inserts, lambda item, _: _block_name(item.content)),
     )
     found = {
         name: match(ours, theirs, content, place, reach)
         for name, ours, theirs, content in contents
         if ours and theirs
     }
+    inserts = query.named_inserts, other.named_inserts
+    if all(inserts):
+        # By name only: where each lies the line work tells, and how many there are depends on the nesting.
+        found["blocks"] = match(*inserts, lambda item, _: item.content, None, 0.0)
     if "texts" in found:
         found["texts"] = _without_dimension_texts(found["texts"], query, other)
     return found
-
-
-def _block_name(name: str) -> str:
-    """Return *name*; anonymous blocks get another number with each save."""
-    return name[:2] if name.startswith("*") else name
 
 
 def _without_dimension_texts(matched: Matched, query: Flat, other: Flat) -> Matched:
@@ -213,7 +217,7 @@ def _without_dimension_texts(matched: Matched, query: Flat, other: Flat) -> Matc
 
 def _dimension_content(query: Flat, other: Flat, scale: float) -> Callable[[Item, bool], Hashable]:
     """
-    Return what a dimension says: what is written and the number of its value, equal for values that are nearly so.
+    Return what a dimension says: what is written, and a number for its value, equal where values nearly are.
 
     Values are either scaled with the drawing or left as they were: whichever brings more together.
     """

@@ -26,7 +26,7 @@ def differences(comparison: Comparison, max_paths: int) -> GeometryDiff:
         "dimensions": (flats[0].dimensions, flats[1].dimensions),
         "texts": (flats[0].texts, flats[1].texts),
         "hatches": (flats[0].hatches, flats[1].hatches),
-        "blocks": (flats[0].inserts, flats[1].inserts),
+        "blocks": (comparison.query_flat.named_inserts, comparison.other_flat.named_inserts),
     }
     found: list[DiffEntry] = []
     counts: Counter[str] = Counter()

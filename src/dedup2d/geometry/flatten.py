@@ -35,6 +35,7 @@ MAX_PRIMITIVES = 300_000
 """Segments and arcs that inserts may make; what comes after is left out, with a warning."""
 MAX_NESTING = 16
 MAX_ITEMS = 200_000
+_UNICODE = re.compile(r"\\U\+([0-9A-Fa-f]{4})")
 _FORMATS = re.compile(r"\\[\\{}PX~N]|\\S([^;]*);|\\[ACFHQTWacfhpqtw][^;\\{}]*;|\\[LOKlok]")
 
 
@@ -84,6 +85,11 @@ class Flat:
     hatches: Sequence[Item]
     inserts: Sequence[Item]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def named_inserts(self) -> Sequence[Item]:
+        """An insert of each named block; anonymous ones get another number with each save."""
+        return list({one.content: one for one in self.inserts if not one.content.startswith("*")}.values())
 
 
 @define(eq=False)
@@ -323,6 +329,7 @@ def _xy(point: Sequence[float]) -> tuple[float, float]:
 def plain(text: str) -> str:
     """Return *text* without what MTEXT and TEXT write for formats, and with single spaces."""
     if "\\" in text or "{" in text:
+        text = _UNICODE.sub(lambda found: chr(int(found.group(1), 16)), text)
         text = _FORMATS.sub(_plain_code, text).replace("{", "").replace("}", "")
     for code, sign in (("%%d", "°"), ("%%c", "⌀"), ("%%p", "±"), ("%%u", ""), ("%%o", "")):
         if "%%" in text:

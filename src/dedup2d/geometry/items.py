@@ -50,8 +50,8 @@ def match(
     """
     Pair *query* and *other*, whose places are compared under *pose*, if there is one.
 
-    *content* tells what makes one thing (of the query if the flag is set) equal to another; *reach* is how far
-    in the other's coordinates two equal places may be apart.
+    *content* tells what makes one thing (of the query if the flag is set) equal to another; *reach* is how
+    far in the other's coordinates two equal places may be apart.
     """
     matching = _Matching(_places(query, pose), _places(other, Affine() if pose else None), reach)
     groups = _groups(query, other, content)
@@ -97,7 +97,7 @@ class _Matching:
         self.taken_other.add(two)
 
     def within(self, ours: list[int], theirs: list[int], into: list[tuple[int, int]], reach: float) -> None:
-        """Pair things of one content that are no further apart than *reach*; what has no place fits anywhere."""
+        """Pair things of one content, no further apart than *reach*; what has no place fits anywhere."""
         ours = [i for i in ours if i not in self.taken_query]
         theirs = [j for j in theirs if j not in self.taken_other]
         if not ours or not theirs:

@@ -102,11 +102,12 @@ def line_changes(comparison: Comparison, most: int) -> tuple[list[DiffEntry], Co
     found += [(-theirs.lengths[j], DiffKind.ADDED, -1, j) for j in new]
     found.sort()
     back = odds.there.inverse()
-    entries = [_entry(ours, theirs, kind, i, j, back) for _, kind, i, j in found[:most]]
+    entries = [_entry(ours, theirs, kind, (i, j), back) for _, kind, i, j in found[:most]]
     return entries, Counter(kind for _, kind, _, _ in found)
 
 
-def _entry(ours: _Odd, theirs: _Odd, kind: DiffKind, i: int, j: int, back: Affine) -> DiffEntry:
+def _entry(ours: _Odd, theirs: _Odd, kind: DiffKind, pair: tuple[int, int], back: Affine) -> DiffEntry:
+    i, j = pair
     if kind is DiffKind.REMOVED:
         return _single(ours, i, kind, Affine())
     return _single(theirs, j, kind, back) if kind is DiffKind.ADDED else _pair(ours, theirs, kind, i, j)

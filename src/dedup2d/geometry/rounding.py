@@ -109,7 +109,7 @@ def with_arcs(lines: Linework, tolerance: float) -> Linework:
 
 
 def _runs(segments: Floats, tolerance: float) -> Ints:
-    """Number the runs: chords that follow each other, alone at their common end, alike in length, slightly turned."""
+    """Number the runs: chords alone at their common end, alike in length, slightly turned."""
     count = len(segments)
     one, two, cross, dot, lengths = _corners(segments, tolerance)
     turn = np.arctan2(cross, -dot)

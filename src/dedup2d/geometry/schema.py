@@ -18,8 +18,8 @@ def json_schema() -> dict[str, Any]:
     """
     Return the schema, of JSON Schema 2020-12.
 
-    It describes the model's own names. Reading takes more: the other names of `dedup2d.geometry.aliases`, points
-    as objects, and fields that no one knows.
+    It describes the model's own names. Reading takes more: the other names of `dedup2d.geometry.aliases`,
+    points as objects, and fields that no one knows.
     """
     types = list(dict.fromkeys([*ENTITY_TYPES.values(), Attribute, Layer]))
     _, components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")

@@ -22,7 +22,7 @@ TELLING = frozenset({"entities", "dimensions", "texts", "hatches"})
 
 
 def sections(comparison: Comparison, leniency: Leniency) -> Mapping[str, Section]:
-    """Return the sections that both drawings have, with weights that add up to 1; none if they say nothing."""
+    """Return the sections that both drawings have, weights adding up to 1; none if they say nothing."""
     found = {name: _of_items(matched, leniency) for name, matched in comparison.items.items()}
     if comparison.overlay is not None:
         found["entities"] = _of_lines(comparison, leniency)
@@ -74,7 +74,7 @@ def _of_layers(query: Geometry, other: Geometry, leniency: Leniency) -> Section 
     if not ours or not theirs:
         return None
     common = ours.keys() & theirs.keys()
-    points = sum(1.0 if ours[name] == theirs[name] else 0.5 for name in common)
+    points = sum(1.0 if ours[name] == theirs[name] else 0.9 for name in common)
     return Section(
         score=leniency.combined(points / len(ours), points / len(theirs)),
         weight=0.0,
