@@ -2,11 +2,11 @@
 Measures the geometry score: how time and memory grow, and what pairs of a corpus score.
 
     python -m benchmarks.geometry growth [--sizes N ...]
-    python -m benchmarks.geometry pairs --corpus FOLDER [--strangers N] [--work DIR]
+    python -m benchmarks.geometry pairs --corpus FOLDER [--strangers N]
 
-`growth` scores made-up drawings of each size against a revision and against a stranger, each size in a process
-of its own. `pairs` extracts the corpus's DXF files and prints how natural pairs, siblings of a family, lookalikes
-and random strangers score in both profiles.
+`growth` scores made-up drawings of each size against a revision and against a stranger, each size in a
+process of its own. `pairs` extracts the corpus's DXF files and prints how natural pairs, siblings of a
+family, lookalikes and strangers score in both profiles.
 """
 
 from __future__ import annotations
@@ -60,9 +60,8 @@ def growth(sizes: Iterable[int]) -> None:
         )
     if len(taken) > 1:
         (small, first), *_, (large, last) = taken
-        print(
-            f"\ntime grows with entities to the power of {math.log(last / first) / math.log(large / small):.2f}"
-        )
+        power = math.log(last / first) / math.log(large / small)
+        print(f"\ntime grows with entities to the power of {power:.2f}")
 
 
 def measured(size: int) -> Mapping[str, float]:

@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from dedup2d.geometry.model import Geometry

@@ -209,7 +209,7 @@ class _Trial:
     @property
     def spacing(self) -> float:
         """How far apart the points are that stand for the other."""
-        return float(self.other.lines.lengths.sum()) / max(1, self.tree.n)
+        return float(self.other.lines.lengths.sum()) / max(1, int(self.tree.n))
 
     def fitted(self, one: Aligned) -> Aligned:
         """Return *one* or what covers more when fitted."""

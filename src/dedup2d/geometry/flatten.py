@@ -358,11 +358,11 @@ def _text(text: Text, path: str) -> Item:
 
 def _dimension(dimension: Dimension, path: str) -> Item:
     place = None
-    if dimension.points:
+    if dimension.insert is not None:
+        place = _xy(dimension.insert)
+    elif dimension.points:
         middle = np.mean([p[:2] for p in dimension.points], axis=0)
         place = (float(middle[0]), float(middle[1]))
-    elif dimension.insert is not None:
-        place = _xy(dimension.insert)
     return Item(
         kind="DIMENSION",
         path=path,

@@ -45,9 +45,10 @@ def score(
     leniency = PROFILES[Profile(profile)]
     comparison = compared(query, other)
     parts = sections(comparison, leniency)
-    total = sum(part.weight * part.score for part in parts.values()) if parts else None
+    # Taken from 1, so that sections which are all the same add up to exactly that.
+    missing = sum(part.weight * (1.0 - part.score) for part in parts.values())
     return GeometryScore(
-        score=None if total is None else min(1.0, total) * comparison.certainty(leniency),
+        score=max(0.0, 1.0 - missing) * comparison.certainty(leniency) if parts else None,
         breakdown=parts,
         diff=differences(comparison, max_paths) if with_diff else None,
         transform=comparison.similarity(),

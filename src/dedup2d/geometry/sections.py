@@ -24,6 +24,10 @@ TELLING = frozenset({"entities", "dimensions", "texts", "hatches"})
 def sections(comparison: Comparison, leniency: Leniency) -> Mapping[str, Section]:
     """Return the sections that both drawings have, weights adding up to 1; none if they say nothing."""
     found = {name: _of_items(matched, leniency) for name, matched in comparison.items.items()}
+    if "blocks" in found:
+        # Blocks that one drawing has taken apart are no difference.
+        fewer = min(found["blocks"].query, found["blocks"].other)
+        found["blocks"] = evolve(found["blocks"], score=found["blocks"].matched / fewer)
     if comparison.overlay is not None:
         found["entities"] = _of_lines(comparison, leniency)
     if not TELLING & found.keys():
