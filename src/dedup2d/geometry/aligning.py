@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from dedup2d.geometry.coverage import Ground, covered, ground, sampled
 from dedup2d.geometry.flatten import Flat, Item
-from dedup2d.geometry.linework import Floats, Linework, box_of, transformed
+from dedup2d.geometry.linework import Floats, Linework, box_of, transformed, tree_of, without_copies
 from dedup2d.geometry.poses import Features, Pose, features, proposals, refined
 from dedup2d.geometry.rounding import groups, merged, with_arcs, with_whole_lines
 
@@ -66,7 +66,7 @@ def side(flat: Flat, anchors: Sequence[tuple[int, complex]]) -> Side | None:
     tolerance = min(max(RELATIVE * size, ROUNDED), max(1e-3 * size, 1e-9))
     # Far from the origin doubles are coarser than the drawing may be.
     tolerance = max(tolerance, 16 * np.finfo(float).eps * float(np.abs(box).max()))
-    whole = with_whole_lines(flat.ink, tolerance)
+    whole = with_whole_lines(without_copies(flat.ink), tolerance)
     lines = with_arcs(whole, tolerance)
     long = merged(lines.segments[~lines.curved], tolerance)
     return Side(lines, box, tolerance, features(lines, long, _shapes(whole, tolerance), anchors, box))
@@ -184,9 +184,9 @@ class _Trial:
             other,
             _some(sampled(query.lines, TRIED * 4, least=2).points, TRIED),
             _some(all_others, TRIED),
-            cKDTree(all_others),
+            tree_of(all_others),
             marks,
-            cKDTree(np.column_stack([other_marks.real, other_marks.imag])),
+            tree_of(np.column_stack([other_marks.real, other_marks.imag])),
             other_marks,
             (some_lines(query.lines, CHECKED), query.ground),
             (some_lines(other.lines, CHECKED), other.ground),

@@ -8,7 +8,7 @@ import numpy as np
 from attrs import frozen
 from scipy.spatial import cKDTree
 
-from dedup2d.geometry.linework import Floats, Ints, Linework
+from dedup2d.geometry.linework import Floats, Ints, Linework, tree_of
 
 __all__ = ["SAMPLE_POINTS", "Ground", "Samples", "covered", "ground", "points_for", "sampled"]
 
@@ -83,7 +83,7 @@ def ground(lines: Linework) -> Ground:
     """Prepare *lines*, which must not be empty, to be looked up."""
     samples = sampled(lines, points_for(lines, GROUND_POINTS), least=2)
     spacing = float(lines.lengths.sum()) / max(1, len(samples.owner))
-    return Ground(lines, cKDTree(_keys(samples, spacing)), samples.owner, spacing)
+    return Ground(lines, tree_of(_keys(samples, spacing)), samples.owner, spacing)
 
 
 def _keys(samples: Samples, spacing: float) -> Floats:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from attrs import define, field, frozen
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 from dedup2d.geometry.flatten import Item
-from dedup2d.geometry.linework import Affine, Floats, Ints
+from dedup2d.geometry.linework import Affine, Floats, Ints, tree_of
 
 __all__ = ["Matched", "match"]
 
@@ -151,7 +150,7 @@ def _nearest(a: Floats, b: Floats, reach: float) -> list[tuple[int, int]]:
 
 
 def _greedy(a: Floats, b: Floats, reach: float) -> list[tuple[int, int]]:
-    tree = cKDTree(b)
+    tree = tree_of(b)
     away, near = tree.query(a, k=min(8, len(b)), distance_upper_bound=reach)
     away, near = away.reshape(len(a), -1), near.reshape(len(a), -1)
     row = np.repeat(np.arange(len(a)), away.shape[1])

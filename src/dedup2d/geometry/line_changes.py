@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 from dedup2d.geometry.comparing import Comparison
 from dedup2d.geometry.flatten import Flat
-from dedup2d.geometry.linework import Affine, Floats, Ints, Linework, arc_points
+from dedup2d.geometry.linework import Affine, Floats, Ints, Linework, arc_points, tree_of
 from dedup2d.geometry.overlay import Shares
 from dedup2d.geometry.profiles import Leniency
 from dedup2d.geometry.result import DiffEntry, DiffKind
@@ -186,7 +185,7 @@ def _paired(ours: _Odd, theirs: _Odd, reach: float) -> list[tuple[int, int]]:
 
 def _candidates(ours: _Odd, theirs: _Odd, a: Ints, b: Ints, reach: float) -> tuple[Ints, Ints, Floats]:
     k = min(NEAREST, len(b))
-    away, near = cKDTree(theirs.middles[b]).query(ours.middles[a], k=k, distance_upper_bound=reach)
+    away, near = tree_of(theirs.middles[b]).query(ours.middles[a], k=k, distance_upper_bound=reach)
     away, near = away.reshape(len(a), k), near.reshape(len(a), k)
     row = np.repeat(np.arange(len(a)), k)
     away, column = away.reshape(-1), near.reshape(-1)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from dedup2d.geometry.linework import FULL_TURN, Floats, Ints, Linework
+from dedup2d.geometry.linework import FULL_TURN, Floats, Ints, Linework, hashed
 
 __all__ = ["groups", "merged", "with_arcs", "with_whole_lines"]
 
@@ -20,7 +20,7 @@ MIN_STEP = math.radians(0.05)
 def point_numbers(ends: Floats, grid: float) -> Ints:
     """Number *ends* (K, 2) so that those in one place, within *grid*, mostly share a number."""
     cells = np.round(ends / grid).astype(np.int64)
-    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    return np.unique(hashed(cells), return_inverse=True)[1].reshape(-1)
 
 
 def groups(lines: Linework, tolerance: float) -> Ints:
