@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 __all__ = ["FIELD_ALIASES", "TYPE_ALIASES", "TYPE_FIELDS", "renamed", "without_objects"]
 
@@ -161,5 +161,5 @@ def without_objects(value: Any) -> Any:
     return {name: without_objects(item) for name, item in value.items() if item is not None}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

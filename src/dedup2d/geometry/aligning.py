@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from dedup2d.geometry.coverage import Ground, covered, ground, sampled
 from dedup2d.geometry.flatten import Flat, Item
-from dedup2d.geometry.linework import Floats, Linework, box_of, joined, transformed
+from dedup2d.geometry.linework import Floats, Linework, box_of, transformed, tree_of, without_copies
 from dedup2d.geometry.poses import Features, Pose, features, proposals, refined
 from dedup2d.geometry.rounding import groups, merged, with_arcs, with_whole_lines
 
@@ -64,7 +64,9 @@ def side(flat: Flat, anchors: Sequence[tuple[int, complex]]) -> Side | None:
     box = _box(flat.ink, anchors)
     size = float(np.hypot(*(box[1] - box[0])))
     tolerance = min(max(RELATIVE * size, ROUNDED), max(1e-3 * size, 1e-9))
-    whole = with_whole_lines(flat.ink, tolerance)
+    # Far from the origin doubles are coarser than the drawing may be.
+    tolerance = max(tolerance, 16 * np.finfo(float).eps * float(np.abs(box).max()))
+    whole = with_whole_lines(without_copies(flat.ink), tolerance)
     lines = with_arcs(whole, tolerance)
     long = merged(lines.segments[~lines.curved], tolerance)
     return Side(lines, box, tolerance, features(lines, long, _shapes(whole, tolerance), anchors, box))
@@ -82,7 +84,9 @@ def _shapes(lines: Linework, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     start, end = segments[:, 0] + 1j * segments[:, 1], segments[:, 2] + 1j * segments[:, 3]
     lengths, halves = np.abs(end - start), (start + end) / 2
     total = np.maximum(np.bincount(number, lengths), 1e-300)
-    middle = (np.bincount(number, lengths * halves.real) + 1j * np.bincount(number, lengths * halves.imag)) / total
+    middle = (
+        np.bincount(number, lengths * halves.real) + 1j * np.bincount(number, lengths * halves.imag)
+    ) / total
     points, owner = np.concatenate([start, end]), np.concatenate([number, number])
     order = np.lexsort((-np.abs(points - middle[owner]), owner))
     first = order[np.searchsorted(owner[order], np.arange(len(middle)))]
@@ -114,7 +118,7 @@ def align(
     query: Side, other: Side, scales: Sequence[float], *, mirrored: bool = False, anchored: bool = True
 ) -> list[Aligned]:
     """
-    Return the poses of *query* on *other* that cover most, best first, few; none if there is nothing to go by.
+    Return the poses of *query* on *other* that cover most, best first, few; none if nothing tells.
 
     *scales* need no evidence, such as 1 and that of the units: another scale must cover more than they do.
     """
@@ -180,9 +184,9 @@ class _Trial:
             other,
             _some(sampled(query.lines, TRIED * 4, least=2).points, TRIED),
             _some(all_others, TRIED),
-            cKDTree(all_others),
+            tree_of(all_others),
             marks,
-            cKDTree(np.column_stack([other_marks.real, other_marks.imag])),
+            tree_of(np.column_stack([other_marks.real, other_marks.imag])),
             other_marks,
             (some_lines(query.lines, CHECKED), query.ground),
             (some_lines(other.lines, CHECKED), other.ground),
@@ -199,12 +203,13 @@ class _Trial:
         # What is put into a corner of the other is covered there, but covers little of it.
         fill = min(1.0, size / max(self.other.features.size, 1e-300))
         inside = np.all((self.others >= low - reach) & (self.others <= high + reach), axis=1).mean()
-        return float(hits) * (0.5 + 0.25 * fill + 0.25 * float(inside))
+        covers = 0.5 + 0.25 * fill + 0.25 * float(inside)
+        return float(hits) * covers
 
     @property
     def spacing(self) -> float:
         """How far apart the points are that stand for the other."""
-        return float(self.other.lines.lengths.sum()) / max(1, self.tree.n)
+        return float(self.other.lines.lengths.sum()) / max(1, int(self.tree.n))
 
     def fitted(self, one: Aligned) -> Aligned:
         """Return *one* or what covers more when fitted."""
@@ -220,7 +225,7 @@ class _Trial:
         size, least = self.other.features.size, 3 * self.tolerance(pose)
         for reach in (3 * least, 5e-4 * size, 3e-3 * size):
             if reach >= least:
-                yield refined(pose, self.marks, self.mark_tree, self.other_marks, reach, least)
+                yield refined(pose, self.marks, self.mark_tree, self.other_marks, reach=reach, least=least)
 
     def tolerance(self, pose: Pose) -> float:
         """Distance in the other's coordinates below which places count as equal."""

@@ -28,8 +28,8 @@ def canonical_json(geometry: Geometry | Mapping[str, Any] | bytes) -> bytes:
     """
     Return *geometry* as JSON with sorted keys, no spaces, and numbers rounded to three decimals.
 
-    A number without decimals is written as integer, so that 1, 1.0 and 1.0000001 are one; there is no negative
-    zero. JSON as sent keeps what the model does not know.
+    A number without decimals is written as integer, so that 1, 1.0 and 1.0000001 are one; there is no
+    negative zero. JSON as sent keeps what the model does not know.
 
     Raises:
         InvalidGeometryError: it is not JSON, or has a number that is not finite.

@@ -11,7 +11,6 @@ from attrs import evolve, frozen
 from dedup2d.geometry.aligning import LARGE, TELLING, Aligned, Side, align, is_known, side, unique_places
 from dedup2d.geometry.flatten import Flat, Item, flatten
 from dedup2d.geometry.items import Matched, match
-from dedup2d.geometry.linework import Affine
 from dedup2d.geometry.model import Geometry
 from dedup2d.geometry.overlay import Overlay, overlay
 from dedup2d.geometry.poses import Pose
@@ -57,7 +56,9 @@ class Comparison:
         """Return what to multiply the score by: little bears out a scale that a line or two suggest."""
         if self.pose is None or self.overlay is None:
             return 1.0
-        doubt = 1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
+        doubt = (
+            1.0 if self.known_scale else (0.5, 0.5, 0.75, 0.9)[self.evidence] if self.evidence < 4 else 1.0
+        )
         return doubt * (leniency.mirrored if self.pose.mirrored else 1.0)
 
     def similarity(self) -> Similarity | None:
@@ -100,12 +101,20 @@ def compared(query: Geometry, other: Geometry) -> Comparison:
     )
     scales = _known_scales(query, other)
     one, two = sides
-    aligned = _aligned(one, two, scales, query_flat, other_flat) if one is not None and two is not None else None
+    aligned = (
+        _aligned(one, two, scales, query_flat, other_flat) if one is not None and two is not None else None
+    )
     pose = aligned.pose if aligned is not None else None
     laid = None
     if pose is not None and one is not None and two is not None and len(one.lines) and len(two.lines):
         tolerance = max(two.tolerance, one.tolerance * pose.scale)
-        laid = overlay(one, two, query_flat.dimension_ink, other_flat.dimension_ink, pose, tolerance)
+        laid = overlay(
+            one,
+            two,
+            extras=(query_flat.dimension_ink, other_flat.dimension_ink),
+            pose=pose,
+            tolerance=tolerance,
+        )
     return Comparison(
         query=query,
         other=other,
@@ -128,9 +137,9 @@ def _known_scales(query: Geometry, other: Geometry) -> list[float]:
     return scales
 
 
-def _aligned(
-    one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat
-) -> Aligned | None:
+def _aligned(one: Side, two: Side, scales: Sequence[float], query: Flat, other: Flat) -> Aligned | None:
+    if one.lines.same_as(two.lines):
+        return Aligned(Pose(1 + 0j, 0j), 1.0)
     anchored = bool(query.texts or query.dimensions)
     found = align(one, two, scales, anchored=anchored)
     best = _best(found, query, other, two)
@@ -151,7 +160,9 @@ def _best(found: Sequence[Aligned], query: Flat, other: Flat, two: Side) -> Alig
     few = query.texts, query.dimensions
     if len(tied) == 1 or not any(few) or (len(two.lines) and found[0].share < TELLING):
         return tied[0]
-    query = evolve(query, texts=query.texts[:DECIDING], dimensions=query.dimensions[:DECIDING], hatches=(), inserts=())
+    query = evolve(
+        query, texts=query.texts[:DECIDING], dimensions=query.dimensions[:DECIDING], hatches=(), inserts=()
+    )
     return max(tied, key=lambda one: _in_place(one.pose, query, other, two))
 
 
@@ -176,21 +187,19 @@ def _matched(query: Flat, other: Flat, pose: Pose | None, two: Side | None) -> d
         ("dimensions", query.dimensions, other.dimensions, _dimension_content(query, other, scale)),
         ("texts", query.texts, other.texts, lambda item, _: item.content),
         ("hatches", query.hatches, other.hatches, lambda item, _: item.content),
-        ("blocks", query.inserts, other.inserts, lambda item, _: _block_name(item.content)),
     )
     found = {
         name: match(ours, theirs, content, place, reach)
         for name, ours, theirs, content in contents
         if ours and theirs
     }
+    inserts = query.named_inserts, other.named_inserts
+    if all(inserts):
+        # By name only: where each lies the line work tells, and how many there are depends on the nesting.
+        found["blocks"] = match(*inserts, lambda item, _: item.content, None, 0.0)
     if "texts" in found:
         found["texts"] = _without_dimension_texts(found["texts"], query, other)
     return found
-
-
-def _block_name(name: str) -> str:
-    """Return *name*; anonymous blocks get another number with each save."""
-    return name[:2] if name.startswith("*") else name
 
 
 def _without_dimension_texts(matched: Matched, query: Flat, other: Flat) -> Matched:
@@ -208,9 +217,9 @@ def _without_dimension_texts(matched: Matched, query: Flat, other: Flat) -> Matc
 
 def _dimension_content(query: Flat, other: Flat, scale: float) -> Callable[[Item, bool], Hashable]:
     """
-    Return what a dimension says: what is written and the number of its value, equal for values that are nearly so.
+    Return what a dimension says: what is written, and a number for its value, equal where values nearly are.
 
-    Values are either scaled with the drawing or left as they were: whichever brings more of them together.
+    Values are either scaled with the drawing or left as they were: whichever brings more together.
     """
     ways = [_value_numbers(query, other, factor) for factor in dict.fromkeys((1.0, scale))]
     best = max(ways, key=_in_common)
@@ -223,10 +232,9 @@ def _value_key(item: Item) -> tuple[float, bool] | None:
 
 def _value_numbers(query: Flat, other: Flat, factor: float) -> tuple[dict[object, int], dict[object, int]]:
     """Number the values of both so that those within rounding of each other share a number."""
-    values: list[tuple[float, int, object]] = []
+    values: list[tuple[float, int, tuple[float, bool]]] = []
     for side_number, (items, grown) in enumerate(((query.dimensions, factor), (other.dimensions, 1.0))):
-        for key in {_value_key(item) for item in items if item.value is not None}:
-            assert key is not None
+        for key in {key for key in map(_value_key, items) if key is not None}:
             value, angular = key
             values.append((value if angular else value * grown, side_number, key))
     values.sort(key=lambda entry: entry[0])

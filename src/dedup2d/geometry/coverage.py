@@ -8,7 +8,7 @@ import numpy as np
 from attrs import frozen
 from scipy.spatial import cKDTree
 
-from dedup2d.geometry.linework import Floats, Ints, Linework
+from dedup2d.geometry.linework import Floats, Ints, Linework, tree_of
 
 __all__ = ["SAMPLE_POINTS", "Ground", "Samples", "covered", "ground", "points_for", "sampled"]
 
@@ -83,7 +83,7 @@ def ground(lines: Linework) -> Ground:
     """Prepare *lines*, which must not be empty, to be looked up."""
     samples = sampled(lines, points_for(lines, GROUND_POINTS), least=2)
     spacing = float(lines.lengths.sum()) / max(1, len(samples.owner))
-    return Ground(lines, cKDTree(_keys(samples, spacing)), samples.owner, spacing)
+    return Ground(lines, tree_of(_keys(samples, spacing)), samples.owner, spacing)
 
 
 def _keys(samples: Samples, spacing: float) -> Floats:
@@ -96,7 +96,7 @@ def covered(samples: Samples, lines: Linework, on: Ground, tolerance: float) -> 
     """
     Return for each of the *samples* of *lines* whether *on* has a line there that runs alike.
 
-    Chords lie off the arc that they stand for by their height: that much is allowed where their ends are on it.
+    Chords lie off the arc that they stand for by their height: that is allowed where their ends are on it.
     """
     k = min(NEIGHBOURS, len(on.owner))
     # What is further away than the points of the ground are apart, turned by a crossing, is not followed.
@@ -109,12 +109,14 @@ def covered(samples: Samples, lines: Linework, on: Ground, tolerance: float) -> 
         todo = np.flatnonzero(~found & (near[:, column] < len(on.owner)))
         if not len(todo):
             break
-        found[todo] = _lies_on(samples, lines, on.lines, todo, on.owner[near[todo, column]], tolerance)
+        found[todo] = _lies_on(
+            samples, lines, on.lines, which=todo, owner=on.owner[near[todo, column]], tolerance=tolerance
+        )
     return found
 
 
 def _lies_on(
-    samples: Samples, lines: Linework, others: Linework, which: Ints, owner: Ints, tolerance: float
+    samples: Samples, lines: Linework, others: Linework, *, which: Ints, owner: Ints, tolerance: float
 ) -> np.ndarray:
     points, directions = samples.points[which], samples.directions[which]
     mine = samples.owner[which]
@@ -134,14 +136,13 @@ def _lies_on(
     allowed[arched] += _height(
         others.segments[owner[arched]], lines.arcs[mine[arched] - own_straight], tolerance
     )
-    allowed += _curve_slack(lines, others, mine, owner, own_straight, straight, tolerance)
+    allowed += _curve_slack(lines, others, mine, owner, tolerance)
     return np.asarray((distance <= allowed) & (sine <= CROSSING))
 
 
-def _curve_slack(
-    lines: Linework, others: Linework, mine: Ints, owner: Ints, own_straight: int, straight: int, tolerance: float
-) -> Floats:
+def _curve_slack(lines: Linework, others: Linework, mine: Ints, owner: Ints, tolerance: float) -> Floats:
     """Pieces of free curves are chords of unknown height: allow what a chord of ten degrees has."""
+    own_straight, straight = len(lines.segments), len(others.segments)
     slack = np.zeros(len(mine))
     both = (mine < own_straight) & (owner < straight)
     a, b = mine[both], owner[both]

@@ -92,7 +92,9 @@ def _b_spline(spline: Spline, control: Floats) -> Floats:
     knots = np.array(spline.knots)
     if len(knots) != count + degree + 1 or np.any(np.diff(knots) < 0) or knots[degree] >= knots[count]:
         inner = np.arange(1, count - degree)
-        knots = np.concatenate([np.zeros(degree + 1), inner, np.full(degree + 1, count - degree)]).astype(float)
+        knots = np.concatenate([np.zeros(degree + 1), inner, np.full(degree + 1, count - degree)]).astype(
+            float
+        )
     spans = np.unique(knots[degree : count + 1])
     per_span = max(2, min(8, MAX_CURVE_POINTS // len(spans)))
     at = np.unique(np.linspace(spans[:-1], spans[1:], per_span + 1))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dedup2d.geometry.comparing import Comparison
-from dedup2d.geometry.line_changes import line_changes
 from dedup2d.geometry.flatten import Item
 from dedup2d.geometry.items import Matched
+from dedup2d.geometry.line_changes import line_changes
 from dedup2d.geometry.linework import Affine
 from dedup2d.geometry.result import DiffEntry, DiffKind, GeometryDiff
 from dedup2d.geometry.sections import named_layers
@@ -26,7 +26,7 @@ def differences(comparison: Comparison, max_paths: int) -> GeometryDiff:
         "dimensions": (flats[0].dimensions, flats[1].dimensions),
         "texts": (flats[0].texts, flats[1].texts),
         "hatches": (flats[0].hatches, flats[1].hatches),
-        "blocks": (flats[0].inserts, flats[1].inserts),
+        "blocks": (comparison.query_flat.named_inserts, comparison.other_flat.named_inserts),
     }
     found: list[DiffEntry] = []
     counts: Counter[str] = Counter()
@@ -47,7 +47,7 @@ def differences(comparison: Comparison, max_paths: int) -> GeometryDiff:
 
 
 def _of_items(
-    section: str, matched: Matched, query: list[Item], other: list[Item], back: Affine | None
+    section: str, matched: Matched, query: Sequence[Item], other: Sequence[Item], back: Affine | None
 ) -> Iterator[DiffEntry]:
     for kind, pairs in ((DiffKind.CHANGED, matched.changed), (DiffKind.MOVED, matched.moved)):
         for i, j in pairs:

@@ -1,4 +1,4 @@
-"""A geometry with all blocks taken apart: line work, texts, dimensions, hatches, inserts, each with its place."""
+"""A geometry with all blocks taken apart: line work, texts, dimensions, hatches and inserts in place."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ from dedup2d.geometry.model import (
 
 __all__ = ["MAX_PRIMITIVES", "Flat", "Item", "flatten"]
 
-MAX_PRIMITIVES = 500_000
-"""Segments and arcs of one drawing with all blocks taken apart; what comes after is left out, with a warning."""
+MAX_PRIMITIVES = 300_000
+"""Segments and arcs that inserts may make; what comes after is left out, with a warning."""
 MAX_NESTING = 16
 MAX_ITEMS = 200_000
+_UNICODE = re.compile(r"\\U\+([0-9A-Fa-f]{4})")
 _FORMATS = re.compile(r"\\[\\{}PX~N]|\\S([^;]*);|\\[ACFHQTWacfhpqtw][^;\\{}]*;|\\[LOKlok]")
 
 
@@ -84,6 +85,11 @@ class Flat:
     hatches: Sequence[Item]
     inserts: Sequence[Item]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def named_inserts(self) -> Sequence[Item]:
+        """An insert of each named block; anonymous ones get another number with each save."""
+        return list({one.content: one for one in self.inserts if not one.content.startswith("*")}.values())
 
 
 @define(eq=False)
@@ -242,7 +248,9 @@ class _Flattening:
 
     def _room_for(self, block: Flat) -> bool:
         self.left -= len(block.ink)
-        self.items_left -= len(block.texts) + len(block.dimensions) + len(block.hatches) + len(block.inserts) + 1
+        self.items_left -= (
+            len(block.texts) + len(block.dimensions) + len(block.hatches) + len(block.inserts) + 1
+        )
         if self.left < 0 or self.items_left < 0:
             self.warnings[
                 f"the blocks make more than {MAX_PRIMITIVES:,} lines: what comes after is not compared"
@@ -321,6 +329,7 @@ def _xy(point: Sequence[float]) -> tuple[float, float]:
 def plain(text: str) -> str:
     """Return *text* without what MTEXT and TEXT write for formats, and with single spaces."""
     if "\\" in text or "{" in text:
+        text = _UNICODE.sub(lambda found: chr(int(found.group(1), 16)), text)
         text = _FORMATS.sub(_plain_code, text).replace("{", "").replace("}", "")
     for code, sign in (("%%d", "°"), ("%%c", "⌀"), ("%%p", "±"), ("%%u", ""), ("%%o", "")):
         if "%%" in text:
@@ -349,11 +358,11 @@ def _text(text: Text, path: str) -> Item:
 
 def _dimension(dimension: Dimension, path: str) -> Item:
     place = None
-    if dimension.points:
+    if dimension.insert is not None:
+        place = _xy(dimension.insert)
+    elif dimension.points:
         middle = np.mean([p[:2] for p in dimension.points], axis=0)
         place = (float(middle[0]), float(middle[1]))
-    elif dimension.insert is not None:
-        place = _xy(dimension.insert)
     return Item(
         kind="DIMENSION",
         path=path,

@@ -224,6 +224,10 @@ def _dimension(dimension: Any) -> Json:
 
 
 def _measured(dimension: Any) -> float | None:
+    # What the program measured is what it writes; ezdxf does not turn the axis of a turned one.
+    told = dimension.dxf.get("actual_measurement")
+    if told and dimension.dxf.dimtype & 7 in {0, 1, 3, 4}:
+        return number(told)
     try:
         measured = dimension.get_measurement()
     except (TypeError, ValueError, ZeroDivisionError):

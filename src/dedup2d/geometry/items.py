@@ -9,10 +9,9 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from attrs import define, field, frozen
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 from dedup2d.geometry.flatten import Item
-from dedup2d.geometry.linework import Affine, Floats, Ints
+from dedup2d.geometry.linework import Affine, Floats, Ints, tree_of
 
 __all__ = ["Matched", "match"]
 
@@ -50,8 +49,8 @@ def match(
     """
     Pair *query* and *other*, whose places are compared under *pose*, if there is one.
 
-    *content* tells what makes one thing (of the query if the flag is set) equal to another; *reach* is how far
-    in the other's coordinates two equal places may be apart.
+    *content* tells what makes one thing (of the query if the flag is set) equal to another; *reach* is how
+    far in the other's coordinates two equal places may be apart.
     """
     matching = _Matching(_places(query, pose), _places(other, Affine() if pose else None), reach)
     groups = _groups(query, other, content)
@@ -97,7 +96,7 @@ class _Matching:
         self.taken_other.add(two)
 
     def within(self, ours: list[int], theirs: list[int], into: list[tuple[int, int]], reach: float) -> None:
-        """Pair things of one content that are no further apart than *reach*; what has no place fits anywhere."""
+        """Pair things of one content, no further apart than *reach*; what has no place fits anywhere."""
         ours = [i for i in ours if i not in self.taken_query]
         theirs = [j for j in theirs if j not in self.taken_other]
         if not ours or not theirs:
@@ -151,7 +150,7 @@ def _nearest(a: Floats, b: Floats, reach: float) -> list[tuple[int, int]]:
 
 
 def _greedy(a: Floats, b: Floats, reach: float) -> list[tuple[int, int]]:
-    tree = cKDTree(b)
+    tree = tree_of(b)
     away, near = tree.query(a, k=min(8, len(b)), distance_upper_bound=reach)
     away, near = away.reshape(len(a), -1), near.reshape(len(a), -1)
     row = np.repeat(np.arange(len(a)), away.shape[1])

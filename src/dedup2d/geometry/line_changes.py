@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 from dedup2d.geometry.comparing import Comparison
 from dedup2d.geometry.flatten import Flat
-from dedup2d.geometry.linework import Affine, Floats, Ints, Linework, arc_points
+from dedup2d.geometry.linework import Affine, Floats, Ints, Linework, arc_points, tree_of
 from dedup2d.geometry.overlay import Shares
 from dedup2d.geometry.profiles import Leniency
 from dedup2d.geometry.result import DiffEntry, DiffKind
@@ -102,11 +101,12 @@ def line_changes(comparison: Comparison, most: int) -> tuple[list[DiffEntry], Co
     found += [(-theirs.lengths[j], DiffKind.ADDED, -1, j) for j in new]
     found.sort()
     back = odds.there.inverse()
-    entries = [_entry(ours, theirs, kind, i, j, back) for _, kind, i, j in found[:most]]
+    entries = [_entry(ours, theirs, kind, (i, j), back) for _, kind, i, j in found[:most]]
     return entries, Counter(kind for _, kind, _, _ in found)
 
 
-def _entry(ours: _Odd, theirs: _Odd, kind: DiffKind, i: int, j: int, back: Affine) -> DiffEntry:
+def _entry(ours: _Odd, theirs: _Odd, kind: DiffKind, pair: tuple[int, int], back: Affine) -> DiffEntry:
+    i, j = pair
     if kind is DiffKind.REMOVED:
         return _single(ours, i, kind, Affine())
     return _single(theirs, j, kind, back) if kind is DiffKind.ADDED else _pair(ours, theirs, kind, i, j)
@@ -126,7 +126,7 @@ def _size(lines: Linework) -> float:
 
 
 def _odd(shares: Shares, flat: Flat, there: Affine) -> _Odd:
-    sources, lengths, share = shares.by_source()
+    sources, _, share = shares.by_source()
     odd = sources[share < 1]
     which = np.isin(shares.lines.sources, odd)
     lines = shares.lines.part(which)
@@ -185,7 +185,7 @@ def _paired(ours: _Odd, theirs: _Odd, reach: float) -> list[tuple[int, int]]:
 
 def _candidates(ours: _Odd, theirs: _Odd, a: Ints, b: Ints, reach: float) -> tuple[Ints, Ints, Floats]:
     k = min(NEAREST, len(b))
-    away, near = cKDTree(theirs.middles[b]).query(ours.middles[a], k=k, distance_upper_bound=reach)
+    away, near = tree_of(theirs.middles[b]).query(ours.middles[a], k=k, distance_upper_bound=reach)
     away, near = away.reshape(len(a), k), near.reshape(len(a), k)
     row = np.repeat(np.arange(len(a)), k)
     away, column = away.reshape(-1), near.reshape(-1)
@@ -232,7 +232,11 @@ def _single(side: _Odd, position: int, kind: DiffKind, back: Affine) -> DiffEntr
 def _place(side: _Odd, position: int, by: Affine) -> tuple[float, float]:
     parts = _parts(side, position)
     if len(parts.arcs):
-        point = arc_points(parts.arcs[:1], np.array([0.5]))[0, 0] if parts.arcs[0, 4] < 6.28 else parts.arcs[0, :2]
+        point = (
+            arc_points(parts.arcs[:1], np.array([0.5]))[0, 0]
+            if parts.arcs[0, 4] < 6.28
+            else parts.arcs[0, :2]
+        )
     else:
         point = parts.segments.reshape(-1, 2).mean(axis=0)
     return by.point(float(point[0]), float(point[1]))

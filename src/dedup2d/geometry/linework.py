@@ -9,8 +9,21 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 from attrs import frozen
+from scipy.spatial import cKDTree
 
-__all__ = ["Affine", "Floats", "Ints", "Linework", "arc_points", "box_of", "joined", "transformed"]
+__all__ = [
+    "Affine",
+    "Floats",
+    "Ints",
+    "Linework",
+    "arc_points",
+    "box_of",
+    "hashed",
+    "joined",
+    "transformed",
+    "tree_of",
+    "without_copies",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -54,6 +67,14 @@ class Linework:
         """Sources of all segments, then of all arcs."""
         return np.concatenate([self.segment_source, self.arc_source])
 
+    def same_as(self, other: Linework) -> bool:
+        """Return whether both are the very same, in the same order."""
+        return (
+            len(self) > 0
+            and np.array_equal(self.segments, other.segments)
+            and np.array_equal(self.arcs, other.arcs)
+        )
+
     def part(self, chosen: Flags) -> Linework:
         """Return those of all segments and arcs that are *chosen*."""
         n = len(self.segments)
@@ -75,7 +96,9 @@ class Affine:
     f: float = 0.0
 
     @classmethod
-    def similarity(cls, scale: float, turn: float, shift: Sequence[float], *, mirrored: bool = False) -> Affine:
+    def similarity(
+        cls, scale: float, turn: float, shift: Sequence[float], *, mirrored: bool = False
+    ) -> Affine:
         """Return the map that mirrors x, scales, turns by *turn* radians, then shifts."""
         cos, sin = scale * math.cos(turn), scale * math.sin(turn)
         flip = -1.0 if mirrored else 1.0
@@ -99,7 +122,7 @@ class Affine:
 
     def points(self, xy: Floats) -> Floats:
         """Return where points (N, 2) go."""
-        return xy @ np.array([[self.a, self.b], [self.c, self.d]]) + np.array([self.e, self.f])
+        return np.asarray(xy @ np.array([[self.a, self.b], [self.c, self.d]]) + np.array([self.e, self.f]))
 
     @property
     def determinant(self) -> float:
@@ -170,7 +193,11 @@ def joined(parts: Sequence[Linework]) -> Linework:
     """Return all *parts* as one."""
     if not parts:
         return Linework(
-            np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool), np.empty((0, 5)), np.empty(0, np.int64)
+            np.empty((0, 4)),
+            np.empty(0, np.int64),
+            np.empty(0, bool),
+            np.empty((0, 5)),
+            np.empty(0, np.int64),
         )
     return Linework(
         np.concatenate([p.segments for p in parts]),
@@ -179,6 +206,38 @@ def joined(parts: Sequence[Linework]) -> Linework:
         np.concatenate([p.arcs for p in parts]),
         np.concatenate([p.arc_source for p in parts]),
     )
+
+
+def tree_of(points: Floats) -> cKDTree:
+    """
+    Return a tree of *points* (N, K) moved by a billionth of their extent.
+
+    Thousands in one place cannot be told apart, so that each look-up would go through all of them.
+    """
+    extent = float(np.ptp(points, axis=0).max()) if len(points) else 0.0
+    moved = np.random.default_rng(11).uniform(-1, 1, points.shape) * (1e-9 * extent or 1e-12)
+    return cKDTree(points + moved)
+
+
+def without_copies(lines: Linework) -> Linework:
+    """Return *lines* without those that are drawn once more in the very same place."""
+    ends = lines.segments
+    swapped = (ends[:, 0] > ends[:, 2]) | ((ends[:, 0] == ends[:, 2]) & (ends[:, 1] > ends[:, 3]))
+    ordered = np.where(swapped[:, None], ends[:, [2, 3, 0, 1]], ends)
+    kept = np.zeros(len(lines), bool)
+    kept[np.unique(hashed(ordered.view(np.int64)), return_index=True)[1]] = True
+    arcs = np.ascontiguousarray(lines.arcs).view(np.int64)
+    kept[len(ends) + np.unique(hashed(arcs), return_index=True)[1]] = True
+    return lines if kept.all() else lines.part(kept)
+
+
+def hashed(rows: Ints) -> Ints:
+    """Return one number for each row of *rows* (N, K): equal for equal rows, and hardly ever for others."""
+    total = np.zeros(len(rows), np.uint64)
+    for column in range(rows.shape[1]):
+        total = (total ^ rows[:, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        total ^= total >> np.uint64(29)
+    return total.astype(np.int64)
 
 
 def box_of(lines: Linework) -> tuple[Floats, Floats]:

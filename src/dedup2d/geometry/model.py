@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 MAX_NUMBER = 1e12
-"""Largest coordinate, radius or value, either way; beyond it neither drawings nor double precision make sense."""
+"""Largest coordinate, radius or value, either way; beyond it double precision makes no sense."""
 
 Number: TypeAlias = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Size: TypeAlias = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
@@ -103,7 +103,7 @@ class Ellipse:
     """
     An ellipse or a part of it.
 
-    `major_axis` goes from the centre to the end of the longer axis, `ratio` is of the shorter axis to the longer.
+    `major_axis` goes from the centre to the end of the longer axis, `ratio` is of the shorter to the longer.
     The parameters are radians, as in DXF: 0 to 2 pi is all of it.
     """
 
@@ -203,7 +203,7 @@ class Attribute:
 
 @frozen(kw_only=True)
 class Insert:
-    """A block `name` put at `insert`, scaled (one number, or one for each axis; negative mirrors), then turned."""
+    """A block `name` scaled (one number, or one for each axis; negative mirrors), turned, put at `insert`."""
 
     type: Literal["INSERT"] = "INSERT"
     layer: Name = "0"
@@ -263,8 +263,8 @@ class Geometry:
     entities count where they have any.
 
     Args:
-        meta: whatever the plug-in tells of the drawing; `drawing_number` (text) and `units` (`mm`, `inch`, ...,
-            or the number of DXF's INSUNITS) mean something here.
+        meta: whatever the plug-in tells of the drawing; `drawing_number` (text) and `units` (`mm`, `inch`,
+            ..., or the number of DXF's INSUNITS) mean something here.
         statistics: whatever the plug-in counted; not compared.
         warnings: what reading left out, each a sentence for the user; not part of the JSON.
     """

@@ -40,7 +40,7 @@ class Shares:
         lengths = self.lines.lengths
         total = np.bincount(number, lengths)
         missing = np.bincount(number, lengths * (1.0 - self.share))
-        return sources, total, 1.0 - missing / np.maximum(total, 1e-300)
+        return sources, np.asarray(total, float), 1.0 - missing / np.maximum(total, 1e-300)
 
 
 @frozen(eq=False)
@@ -53,17 +53,17 @@ class Overlay:
 
 
 def overlay(
-    query: Side, other: Side, query_extra: Linework, other_extra: Linework, pose: Pose, tolerance: float
+    query: Side, other: Side, *, extras: tuple[Linework, Linework], pose: Pose, tolerance: float
 ) -> Overlay:
     """
     Lay *query* onto *other* under *pose*.
 
-    The extra line work may cover the other drawing's, and is not looked up itself.
+    The extra line work of each may cover the other's, and is not looked up itself.
     """
     there, back = pose.affine(), pose.affine().inverse()
     scale = pose.scale
-    ours = _shares(query.lines, there, _ground(other, other_extra), tolerance)
-    theirs = _shares(other.lines, back, _ground(query, query_extra), tolerance / scale)
+    ours = _shares(query.lines, there, _ground(other, extras[1]), tolerance)
+    theirs = _shares(other.lines, back, _ground(query, extras[0]), tolerance / scale)
     return Overlay(ours, theirs, max(len(query.lines), len(other.lines)) > LARGE)
 
 

@@ -1,8 +1,8 @@
 """
 Finding how one drawing's line work lies on another's: candidates by votes, then refined.
 
-A pair of lines, one of each drawing, says how the one drawing would have to be scaled, turned and shifted to put
-the one onto the other. Pairs that belong together all say the same.
+A pair of lines, one of each drawing, says how the one drawing would have to be scaled, turned and shifted to
+put the one onto the other. Pairs that belong together all say the same.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def features(
     """
     Return what votes of *lines*, whose maximal straight lines are *long*.
 
-    *shapes* are the middles of what hangs together, and its points farthest from there; *anchors* are places of
-    texts, each with a number that stands for its content.
+    *shapes* are the middles of what hangs together, and its points farthest from there; *anchors* are places
+    of texts, each with a number that stands for its content.
     """
     marks = _marks(lines)
     centre = complex(marks.mean()) if len(marks) else complex(*((box[0] + box[1]) / 2))
@@ -161,9 +161,7 @@ def proposals(query: Features, other: Features, scales: Iterable[float], *, mirr
     scales = list(scales)
     flip = np.conj if mirrored else np.asarray
     middle = complex(flip(np.array(query.middle)) * (-1 if mirrored else 1))
-    found = [
-        Pose(complex(s), other.middle - s * middle, mirrored) for s in scales
-    ]
+    found = [Pose(complex(s), other.middle - s * middle, mirrored) for s in scales]
     if not mirrored:
         found.append(Pose(1 + 0j, 0j))
     found += _voted(query, other, mirrored=mirrored)
@@ -242,7 +240,7 @@ def _pairs(one: Ints, two: Ints) -> tuple[Ints, Ints]:
 
 
 def _on_rounds(query: Features, other: Features, scales: Sequence[float], *, mirrored: bool) -> list[Pose]:
-    """Put a circle onto a circle of the same size without turning: all there is where nothing else is drawn."""
+    """Put a circle onto one of the same size without turning: all there is where nothing else is drawn."""
     centres = _mirror(query.rounds, mirrored=mirrored)
     found = []
     for scale in scales:
@@ -258,7 +256,9 @@ def _on_rounds(query: Features, other: Features, scales: Sequence[float], *, mir
     return found
 
 
-def refined(pose: Pose, marks: np.ndarray, tree: cKDTree, others: np.ndarray, reach: float, least: float) -> Pose:
+def refined(
+    pose: Pose, marks: np.ndarray, tree: cKDTree, others: np.ndarray, *, reach: float, least: float
+) -> Pose:
     """
     Fit *pose* to the *marks* that have one of *others* (indexed by *tree*) nearby.
 

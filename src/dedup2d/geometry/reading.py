@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from attrs import field, frozen, validators
 
@@ -77,7 +77,7 @@ def read_geometry(data: bytes, limits: GeometryLimits | None = None) -> Geometry
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking a million new objects, none of them garbage: it took two thirds."""
+    """Keep the collector from walking a million new objects, none of them garbage: it took two thirds."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -253,8 +253,8 @@ class _Reading:
                 self.unknown[kind] += 1
         found: list[tuple[int, Entity]] = []
         for kind, group in groups.items():
-            as_type = cast(type[Entity], ENTITY_TYPES[kind])
-            found += zip((p for p, _ in group), _group(kind, as_type, group, path), strict=True)
+            entities = _group(kind, ENTITY_TYPES[kind], group, path)
+            found += zip((p for p, _ in group), entities, strict=True)
         found.sort(key=lambda pair: pair[0])
         return tuple(entity for _, entity in found)
 

@@ -17,7 +17,7 @@ class Profile(StrEnum):
     STRICT = "strict"
     """Only the same drawing scores high, however it was written, turned, scaled or taken apart."""
     VERSION = "version"
-    """Versions of one drawing score high: what one of them shares with the other counts, not what was revised."""
+    """Versions of one drawing score high: what they share counts, and what only moved or changed size."""
 
 
 @frozen(kw_only=True)

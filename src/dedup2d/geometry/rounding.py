@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from dedup2d.geometry.linework import FULL_TURN, Floats, Ints, Linework
+from dedup2d.geometry.linework import FULL_TURN, Floats, Ints, Linework, hashed
 
 __all__ = ["groups", "merged", "with_arcs", "with_whole_lines"]
 
@@ -20,7 +20,7 @@ MIN_STEP = math.radians(0.05)
 def point_numbers(ends: Floats, grid: float) -> Ints:
     """Number *ends* (K, 2) so that those in one place, within *grid*, mostly share a number."""
     cells = np.round(ends / grid).astype(np.int64)
-    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    return np.unique(hashed(cells), return_inverse=True)[1].reshape(-1)
 
 
 def groups(lines: Linework, tolerance: float) -> Ints:
@@ -44,7 +44,9 @@ def with_whole_lines(lines: Linework, tolerance: float) -> Linework:
     one, two, cross, dot, lengths = _corners(lines.segments, tolerance)
     straight = (dot < 0) & (cross <= tolerance * np.maximum(lengths[one], lengths[two]))
     straight &= ~lines.curved[one] & ~lines.curved[two] & (one != two)
-    links = coo_matrix((np.ones(int(straight.sum()), np.int8), (one[straight], two[straight])), (count, count))
+    links = coo_matrix(
+        (np.ones(int(straight.sum()), np.int8), (one[straight], two[straight])), (count, count)
+    )
     total, label = connected_components(links, directed=False)
     if total == count:
         return lines
@@ -107,7 +109,7 @@ def with_arcs(lines: Linework, tolerance: float) -> Linework:
 
 
 def _runs(segments: Floats, tolerance: float) -> Ints:
-    """Number the runs: chords that follow each other, alone at their common end, alike in length, slightly turned."""
+    """Number the runs: chords alone at their common end, alike in length, slightly turned."""
     count = len(segments)
     one, two, cross, dot, lengths = _corners(segments, tolerance)
     turn = np.arctan2(cross, -dot)

@@ -24,11 +24,13 @@ def score(
     """
     Return how alike *query* and *other* are.
 
-    It does not matter in which order entities stand, how the drawing is turned, moved and scaled, whether lines
-    are split, arcs are written as chords or blocks are taken apart. Takes a second or two for 10,000 entities on
-    each side: call it in a child process.
+    It does not matter in which order entities stand, how the drawing is turned, moved and scaled, whether
+    lines are split, arcs are written as chords or blocks are taken apart. Takes a second or two for 10,000
+    entities on each side: call it in a child process.
 
     Args:
+        query: the drawing that is looked for.
+        other: the one it is compared with.
         profile: `strict` or `version`.
         max_paths: entries of the diff at most, 0 or more.
         with_diff: whether to say what differs.
@@ -43,9 +45,10 @@ def score(
     leniency = PROFILES[Profile(profile)]
     comparison = compared(query, other)
     parts = sections(comparison, leniency)
-    total = sum(part.weight * part.score for part in parts.values()) if parts else None
+    # Taken from 1, so that sections which are all the same add up to exactly that.
+    missing = sum(part.weight * (1.0 - part.score) for part in parts.values())
     return GeometryScore(
-        score=None if total is None else min(1.0, total) * comparison.certainty(leniency),
+        score=max(0.0, 1.0 - missing) * comparison.certainty(leniency) if parts else None,
         breakdown=parts,
         diff=differences(comparison, max_paths) if with_diff else None,
         transform=comparison.similarity(),

@@ -22,8 +22,12 @@ TELLING = frozenset({"entities", "dimensions", "texts", "hatches"})
 
 
 def sections(comparison: Comparison, leniency: Leniency) -> Mapping[str, Section]:
-    """Return the sections that both drawings have, their weights adding up to 1; none if that says nothing."""
+    """Return the sections that both drawings have, weights adding up to 1; none if they say nothing."""
     found = {name: _of_items(matched, leniency) for name, matched in comparison.items.items()}
+    if "blocks" in found:
+        # Blocks that one drawing has taken apart are no difference.
+        fewer = min(found["blocks"].query, found["blocks"].other)
+        found["blocks"] = evolve(found["blocks"], score=found["blocks"].matched / fewer)
     if comparison.overlay is not None:
         found["entities"] = _of_lines(comparison, leniency)
     if not TELLING & found.keys():
@@ -53,9 +57,7 @@ def _of_lines(comparison: Comparison, leniency: Leniency) -> Section:
 
 def _of_items(matched: Matched, leniency: Leniency) -> Section:
     pairs = len(matched.same) + len(matched.moved) + len(matched.changed)
-    points = (
-        len(matched.same) + leniency.moved * len(matched.moved) + leniency.changed * len(matched.changed)
-    )
+    points = len(matched.same) + leniency.moved * len(matched.moved) + leniency.changed * len(matched.changed)
     query, other = pairs + len(matched.removed), pairs + len(matched.added)
     return Section(
         score=leniency.combined(points / query, points / other) if query and other else 1.0,
@@ -76,7 +78,7 @@ def _of_layers(query: Geometry, other: Geometry, leniency: Leniency) -> Section 
     if not ours or not theirs:
         return None
     common = ours.keys() & theirs.keys()
-    points = sum(1.0 if ours[name] == theirs[name] else 0.5 for name in common)
+    points = sum(1.0 if ours[name] == theirs[name] else 0.9 for name in common)
     return Section(
         score=leniency.combined(points / len(ours), points / len(theirs)),
         weight=0.0,
