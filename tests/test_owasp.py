@@ -26,6 +26,7 @@ from dedup2d_http.auth import check_exposure
 from dedup2d_http.problems import PROBLEMS
 from dedup2d_http.routes import RESOURCES
 from dedup2d_http.routing import PREFIX
+from tests.geometry_support import plate
 from tests.http_support import (
     KEY,
     OTHER_KEY,
@@ -49,12 +50,18 @@ def named(route: tuple[Any, str]) -> str:
     return f"{route[1]} {route[0].path}"
 
 
-def filled(path: str, *, job_id: str = "0" * 32, drawing_id: str = "0" * 32) -> str:
-    return path.replace("{job_id}", job_id).replace("{drawing_id}", drawing_id)
+def filled(
+    path: str, *, job_id: str = "0" * 32, drawing_id: str = "0" * 32, file_hash: str = "0" * 64
+) -> str:
+    named = path.replace("{job_id}", job_id).replace("{drawing_id}", drawing_id)
+    return named.replace("{file_hash}", file_hash)
 
 
-async def add(api: Bench, **query: str) -> httpx.Response:
-    return await api.client.post(f"{PREFIX}/index/add", params=query, files={"file": ("a.png", PNG)})
+async def add(api: Bench, geometry: bytes | None = None, **query: str) -> httpx.Response:
+    parts: dict[str, Any] = {"file": ("a.png", PNG)}
+    if geometry is not None:
+        parts["geom_json"] = geometry
+    return await api.client.post(f"{PREFIX}/index/add", params=query, files=parts)
 
 
 # API1:2023 Broken Object Level Authorization
@@ -66,17 +73,20 @@ async def test_api1_objects_of_another_tenant_are_not_there(route: tuple[Any, st
     resource, method = route
     async with bench(keyed(), key=KEY, concurrency=0) as api:
         job_id = (await api.submit()).rpartition("/")[2]
-        drawing_id = (await add(api)).json()["drawing_id"]
+        added = (await add(api, plate() if "{file_hash}" in resource.path else None)).json()
+        drawing_id, file_hash = added["drawing_id"], added["file_hash"]
         theirs = {"X-API-Key": OTHER_KEY}
-        known = filled(resource.path, job_id=job_id, drawing_id=drawing_id)
+        known = filled(resource.path, job_id=job_id, drawing_id=drawing_id, file_hash=file_hash)
         unknown = filled(resource.path)
         foreign = await api.client.request(method, known, headers=theirs)
         missing = await api.client.request(method, unknown, headers=theirs)
         job = (await api.client.get(f"{PREFIX}/jobs/{job_id}")).json()
         kept = await api.client.get(f"{PREFIX}/index/drawings/{drawing_id}")
 
-    assert foreign.status_code == missing.status_code == 404
-    assert without_ids(foreign, job_id, drawing_id) == without_ids(missing, "0" * 32, "0" * 32)
+    # Whether something exists is answered, and not of another tenant.
+    assert foreign.status_code == missing.status_code == (200 if resource.path.endswith("/exists") else 404)
+    ids = (job_id, drawing_id, file_hash)
+    assert without_ids(foreign, *ids) == without_ids(missing, "0" * 64, "0" * 32)
     assert not job["cancel_requested"]
     assert kept.status_code == 200
 
