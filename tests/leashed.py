@@ -9,15 +9,18 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field
 
-__all__ = ["Leashed", "ServerNotStartedError", "answers", "run", "wait_until"]
+__all__ = ["Leashed", "ServerNotStartedError", "answers", "popen", "run", "wait_until"]
 
 START_SECONDS = 45.0
+# "The parent" whose death ends a process is the thread that started it (prctl(2)), so that one must last.
+_LASTING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starts-servers")
 _STOP_SECONDS = 5.0
 
 # PR_SET_PDEATHSIG = 1; the parent may be gone before it is set.
@@ -34,6 +37,11 @@ class ServerNotStartedError(RuntimeError):
     """The server cannot be started; the message ends with its log."""
 
 
+def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process that lives until this one ends, whichever thread asks for it."""
+    return _LASTING.submit(subprocess.Popen, *arguments, **options).result()
+
+
 @define
 class Leashed:
     """A server process in a group of its own, killed when its parent dies; its output goes to *log*."""
@@ -45,7 +53,7 @@ class Leashed:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = popen(
                 [sys.executable, "-ISc", _LEASHED, str(os.getpid()), *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

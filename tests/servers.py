@@ -23,6 +23,7 @@ from pathlib import Path
 
 from attrs import define, field
 
+from tests.leashed import popen
 from tests.serving import free_port
 
 __all__ = ["RedisServer", "free_port", "redis_binary", "redis_server", "redis_url"]
@@ -60,13 +61,13 @@ class RedisServer:
     def start_with(self, arguments: Sequence[str]) -> None:
         """Start it with this command line alone and wait until it answers."""
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
+            self.process = popen(
                 [redis_binary(), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # so that Ctrl-C ends the tests first
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
+                preexec_fn=_die_with_parent,
             )
         self._wait_until_it_answers()
 

@@ -45,4 +45,5 @@ def _with_code(kind: type[Dedup2DError]) -> Iterator[tuple[str, type[Dedup2DErro
         yield from _with_code(each)
 
 
-_KINDS = dict(_with_code(Dedup2DError))
+# Of several errors with one code it stands for the most general, which comes first.
+_KINDS = dict(reversed(tuple(_with_code(Dedup2DError))))
