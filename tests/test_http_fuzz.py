@@ -103,7 +103,7 @@ def test_any_query_and_header(calls: list[tuple[str, str, str, list[tuple[bytes,
     async def run() -> None:
         async with bench(concurrency=0) as api:
             for path, segment, query, given_headers in calls:
-                url = f"{path.format(job_id=segment, drawing_id=segment)}?{query}"
+                url = f"{path.format(job_id=segment, drawing_id=segment, file_hash=segment)}?{query}"
                 for method in ("GET", "HEAD", "POST", "DELETE"):
                     await check(api, method, url, headers=given_headers)
 
