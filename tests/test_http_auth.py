@@ -16,7 +16,7 @@ from dedup2d_http.routing import PREFIX
 from tests.http_support import KEY, OTHER_KEY, PNG, Bench, assert_problem, bench, keyed
 
 GUARDED = [
-    (method, resource.path.format(job_id="x", drawing_id="x"))
+    (method, resource.path.format(job_id="x", drawing_id="x", file_hash="x"))
     for resource in RESOURCES
     for method in (*resource.methods, "OPTIONS", "PATCH")
     if resource.path.startswith("/api/")

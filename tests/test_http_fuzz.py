@@ -156,7 +156,7 @@ def test_any_key(path: str, key: bytes, header: bytes) -> None:
     async def run() -> None:
         async with bench(keyed()) as api:
             value = key.replace(b"\r", b"").replace(b"\n", b"")
-            url = path.format(job_id="x", drawing_id="x")
+            url = path.format(job_id="x", drawing_id="x", file_hash="x")
             for given in (value, b"Bearer " + value):
                 answer = await api.client.get(url, headers=[(header, given)])
                 if url.startswith("/api/") and given.strip() != KEY.encode():
