@@ -30,6 +30,7 @@ try:
     from redis.exceptions import RedisError
     from rq import Queue, SimpleWorker
     from rq.exceptions import DequeueTimeout, NoSuchJobError
+    from rq.job import Job
     from rq.serializers import JSONSerializer
     from rq.utils import now
     from rq.worker import WorkerStatus
@@ -69,6 +70,10 @@ class _Worker(SimpleWorker):
     @property
     def connection_timeout(self) -> int:
         return 0  # the connection has its own, which RQ would lengthen
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        """A ring takes no time: who is killed after one must not seem alive for as long as one may take."""
+        return self.worker_ttl + 60
 
     def procline(self, message: str) -> None:
         pass
