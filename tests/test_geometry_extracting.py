@@ -241,7 +241,7 @@ def test_each_entity_becomes_what_it_is(
     """If this fails, entities of this kind are compared by wrong numbers."""
     found = only(tmp_path, draw)
     assert {name: found.get(name) for name in wanted} == wanted
-    assert found.keys() - wanted.keys() <= {"insert", "points", "rotation", "text"}
+    assert found.keys() - wanted.keys() <= {"insert", "points", "rotation", "text", "block"}
 
 
 def test_a_round_hatch_has_the_area_of_its_circle(tmp_path: Path) -> None:
@@ -471,14 +471,39 @@ def test_sections_and_statistics_count_what_is_there(tmp_path: Path) -> None:
     ]
     assert data["hatches"] == [{"layer": "0", "pattern": "ANSI31", "solid": False, "area": 96}]
     assert data["text_content"] == ["NOTE"]
-    assert found.entities == 5
-    assert data["statistics"] == {
-        "entities": 4,
-        "entities_of_blocks": 1,
-        "blocks": 1,
-        "layers": 1,
-        "by_type": {"DIMENSION": 1, "HATCH": 1, "INSERT": 1, "LINE": 1, "TEXT": 1},
-    }
+    drawn = sum(len(block["entities"]) for name, block in data["blocks"].items() if name != "B")
+    assert drawn > 4
+    assert found.entities == 5 + drawn
+    statistics = data["statistics"]
+    assert statistics["by_type"].pop("LINE") > 1
+    assert statistics["by_type"].items() >= {"DIMENSION": 1, "HATCH": 1, "TEXT": 1}.items()
+    del statistics["by_type"]
+    assert statistics == {"entities": 4, "entities_of_blocks": 1 + drawn, "blocks": 3, "layers": 1}
+
+
+def test_what_draws_dimensions_has_names_that_saving_does_not_change(tmp_path: Path) -> None:
+    """If this fails, a drawing that was saved again has another hash, or its dimensions no lines."""
+    found = []
+    for unused in (0, 3):
+        document, space = new()
+        for _ in range(unused):
+            document.blocks.new_anonymous_block("D")
+        dimension(space)
+        found.append(geometry(tmp_path, document))
+    assert found[0] == found[1]
+    assert found[0]["entities"][0]["block"] in found[0]["blocks"]
+
+
+def test_dimensions_are_not_drawn_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a drawing with many dimensions is refused for what is not even looked for."""
+    monkeypatch.setattr(extracting, "_MOST", GeometryLimits(max_entities=5))
+    document, space = new()
+    dimension(space)
+    found = extracted(tmp_path, document)
+    assert found.entities == 1
+    assert json.loads(found.data)["blocks"] == {}
 
 
 # -- what is left out, and what is refused ----------------------------------------------------

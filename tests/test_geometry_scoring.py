@@ -289,6 +289,25 @@ def test_any_drawings_score_between_nothing_and_the_same(one: Geometry, two: Geo
     assert found.score is None or 0 <= found.score <= 1
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        [{"type": "DIMENSION", "block": "*D1"}],
+        [{"type": "INSERT", "name": "*D1", "insert": [0, 0]}],
+        [{"type": "LINE", "start": [x, 0], "end": [x, 5]} for x in range(5000)],
+    ],
+    ids=["itself", "inserted in itself", "very often"],
+)
+def test_blocks_of_dimensions_are_bounded(inside: list[dict[str, object]]) -> None:
+    """If this fails, a small file of dimensions takes all the memory, or ends the process."""
+    data: Data = {
+        "entities": [{"type": "LINE", "start": [0, 0], "end": [9, 4]}]
+        + [{"type": "DIMENSION", "block": "*D1"}] * 10_000,
+        "blocks": {"*D1": {"entities": inside}},
+    }
+    assert any("not compared" in one for one in of(data, data).warnings)
+
+
 def test_wrong_parameters_are_named() -> None:
     """If this fails, a typing error in a profile gives a score of another one."""
     geometry = read(plate())

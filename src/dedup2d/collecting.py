@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum, auto
+from functools import partial
 
 import anyio
 from attrs import define, field, frozen
@@ -17,7 +18,15 @@ from dedup2d.files.keys import GEOMETRY_PREFIX, geometry_owner, upload_id
 from dedup2d.protocols import Clocked, FileStore, HalfUploads, JobStore
 from dedup2d.types import HalfUpload, StoredFile
 
-__all__ = ["Collected", "Collector", "Waste", "is_upload_key", "last_submit_seconds", "leftover_seconds"]
+__all__ = [
+    "Collected",
+    "Collector",
+    "Deleter",
+    "Waste",
+    "is_upload_key",
+    "last_submit_seconds",
+    "leftover_seconds",
+]
 
 _DAY_SECONDS = 86_400.0
 _LEFTOVER_SECONDS = 3600.0
@@ -86,34 +95,77 @@ def _ignore_failure(_: Waste, __: Dedup2DError) -> None: ...
 
 
 @define(kw_only=True, eq=False)
-class Collector:
+class Deleter:
     """
-    Goes once through a file store.
+    Deletes waste from a file store, or says what it would delete.
 
-    The file of a live job stays, however old. A file whose job is final goes once it is old enough. One
-    without a job may be of an upload that took long and is just being submitted (S3 dates a large file by
-    the begin of its upload): it is looked at again before it goes. Ages count by the clock of the store and
-    by our own, whichever makes files younger. What cannot be deleted is told, and stops nothing else; a
-    store that deletes nothing at all, or a job store that does not answer, ends it.
+    What cannot be deleted is told, and stops nothing else; a store that deletes nothing at all ends it. Ages
+    count by the clock of the store and by our own, whichever makes files younger.
 
     Args:
-        jobs: says which files are needed; None if none is (leftovers of the vision server).
         retention_seconds: age from which a file may go.
         dry_run: delete nothing.
         told: hears of all that goes, or would.
         failed: hears of what could not be deleted.
     """
 
-    jobs: JobStore | None
     files: FileStore
     retention_seconds: float
     clock: Callable[[], float]
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     dry_run: bool = False
     told: Callable[[Waste], None] = _ignore
     failed: Callable[[Waste, Dedup2DError], None] = _ignore_failure
     collected: Collected = field(factory=Collected, init=False)
     _in_a_row: int = field(default=0, init=False)
+
+    async def now(self) -> float:
+        own = self.clock()
+        return min(own, await self.files.now()) if isinstance(self.files, Clocked) else own
+
+    async def delete(self, waste: Waste, delete: Callable[[], Awaitable[bool]]) -> bool:
+        """
+        Call *delete*, which says whether there was something to delete, and say whether it is gone.
+
+        Raises:
+            Dedup2DError: nothing could be deleted many times in a row.
+        """
+        try:
+            deleted = self.dry_run or await delete()
+        except Dedup2DError as error:
+            self.collected.failed += 1
+            self.collected.error = error
+            self.failed(waste, error)
+            self._in_a_row += 1
+            if self._in_a_row == _FAILURES_IN_A_ROW:
+                raise
+            return False
+        self._in_a_row = 0
+        if deleted:
+            self.told(waste)
+        return deleted
+
+    async def delete_file(self, waste: Waste, delete: Callable[[], Awaitable[bool]]) -> None:
+        """Do what `delete` does for a file, and count it."""
+        if await self.delete(waste, delete):
+            self.collected.files += 1
+            self.collected.bytes += waste.size
+
+
+@define(kw_only=True, eq=False)
+class Collector(Deleter):
+    """
+    Goes once through a file store.
+
+    The file of a live job stays, however old. A file whose job is final goes once it is old enough. One
+    without a job may be of an upload that took long and is just being submitted (S3 dates a large file by
+    the begin of its upload): it is looked at again before it goes. A job store that does not answer ends it.
+
+    Args:
+        jobs: says which files are needed; None if none is (leftovers of the vision server).
+    """
+
+    jobs: JobStore | None
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
     async def run(self) -> Collected:
         """
@@ -122,14 +174,10 @@ class Collector:
         Raises:
             StoreUnavailableError: a store does not work.
         """
-        now = await self._now()
+        now = await self.now()
         await self._collect_files(now)
         await self._collect_half_uploads(now)
         return self.collected
-
-    async def _now(self) -> float:
-        own = self.clock()
-        return min(own, await self.files.now()) if isinstance(self.files, Clocked) else own
 
     async def _collect_files(self, now: float) -> None:
         doubtful: list[StoredFile] = []
@@ -178,24 +226,7 @@ class Collector:
     async def _delete(self, stored: StoredFile) -> None:
         kind = "leftover" if self.jobs is None else "file"
         waste = Waste(kind, stored.key, stored.size, stored.created_at)
-        try:
-            deleted = self.dry_run or await self.files.delete(stored.key)
-        except Dedup2DError as error:
-            self._fail(waste, error)
-            return
-        self._in_a_row = 0
-        if deleted:
-            self.collected.files += 1
-            self.collected.bytes += stored.size
-            self.told(waste)
-
-    def _fail(self, waste: Waste, error: Dedup2DError) -> None:
-        self.collected.failed += 1
-        self.collected.error = error
-        self.failed(waste, error)
-        self._in_a_row += 1
-        if self._in_a_row == _FAILURES_IN_A_ROW:
-            raise error
+        await self.delete_file(waste, partial(self.files.delete, stored.key))
 
     async def _collect_half_uploads(self, now: float) -> None:
         if not isinstance(self.files, HalfUploads):
@@ -207,12 +238,5 @@ class Collector:
 
     async def _abandon(self, files: HalfUploads, upload: HalfUpload) -> None:
         waste = Waste("half_upload", upload.name, upload.size, upload.begun_at)
-        try:
-            abandoned = self.dry_run or await files.abandon(upload)
-        except Dedup2DError as error:
-            self._fail(waste, error)
-            return
-        self._in_a_row = 0
-        if abandoned:
+        if await self.delete(waste, partial(files.abandon, upload)):
             self.collected.half_uploads += 1
-            self.told(waste)

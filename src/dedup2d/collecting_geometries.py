@@ -9,20 +9,19 @@ all: it may lie on another machine, or be about to be restored.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 
 from attrs import define, field
 
-from dedup2d.collecting import Collected, Waste
-from dedup2d.errors import Dedup2DError, VisionUnsupportedError
+from dedup2d.collecting import Collected, Deleter, Waste
+from dedup2d.errors import VisionUnsupportedError
 from dedup2d.files.keys import GEOMETRY_PREFIX, geometry_owner
-from dedup2d.protocols import Clocked, FileStore, GeometryStore, KnowsFiles, VisionClient
+from dedup2d.protocols import GeometryStore, KnowsFiles, VisionClient
 from dedup2d.types import StoredFile
 
 __all__ = ["GeometryCollector", "files_in_index", "forget_geometry"]
 
 _PAGE = 500
-_FAILURES_IN_A_ROW = 20
 
 
 async def files_in_index(vision: VisionClient, tenant_id: str, file_hashes: Collection[str]) -> set[str]:
@@ -72,31 +71,13 @@ async def forget_geometry(
 
 
 @define(kw_only=True, eq=False)
-class GeometryCollector:
-    """
-    Goes once through the geometries in a file store and deletes those that nobody needs.
+class GeometryCollector(Deleter):
+    """Goes once through the geometries in a file store and deletes those that nobody needs."""
 
-    What cannot be deleted is told, and stops nothing else; a store that deletes nothing at all ends it.
-
-    Args:
-        retention_seconds: age from which a geometry may go.
-        dry_run: delete nothing.
-        told: hears of all that goes, or would.
-        failed: hears of what could not be deleted.
-    """
-
-    files: FileStore
     vision: VisionClient
-    retention_seconds: float
-    clock: Callable[[], float]
-    dry_run: bool = False
-    told: Callable[[Waste], None] = lambda _: None
-    failed: Callable[[Waste, Dedup2DError], None] = lambda _, __: None
-    collected: Collected = field(factory=Collected, init=False)
     kept_unknown: bool = field(default=False, init=False)
     """Whether geometries stayed because the vision server cannot say which drawings it has."""
     _has_drawings: dict[str, bool] = field(factory=dict, init=False)
-    _in_a_row: int = field(default=0, init=False)
 
     async def run(self) -> Collected:
         """
@@ -105,9 +86,7 @@ class GeometryCollector:
         Raises:
             StoreUnavailableError, VisionUnavailableError: a store or the vision engine does not work.
         """
-        own = self.clock()
-        now = min(own, await self.files.now()) if isinstance(self.files, Clocked) else own
-        async for page in self._old(now - self.retention_seconds):
+        async for page in self._old(await self.now() - self.retention_seconds):
             by_tenant: defaultdict[str, dict[str, StoredFile]] = defaultdict(dict)
             for stored in page:
                 owner = geometry_owner(stored.key)
@@ -141,29 +120,12 @@ class GeometryCollector:
         return self._has_drawings[tenant_id]
 
     async def _delete(self, stored: StoredFile) -> None:
-        waste = Waste("geometry", stored.key, stored.size, stored.created_at)
-        try:
-            deleted = self.dry_run or (
-                await self._is_unchanged(stored) and await self.files.delete(stored.key)
-            )
-        except Dedup2DError as error:
-            self._fail(waste, error)
-            return
-        self._in_a_row = 0
-        if deleted:
-            self.collected.files += 1
-            self.collected.bytes += stored.size
-            self.told(waste)
+        async def delete() -> bool:
+            return await self._is_unchanged(stored) and await self.files.delete(stored.key)
+
+        await self.delete_file(Waste("geometry", stored.key, stored.size, stored.created_at), delete)
 
     async def _is_unchanged(self, stored: StoredFile) -> bool:
         """Look again: since it was listed, its drawing may have been added anew."""
         found = await self.files.list(prefix=stored.key, limit=1)
         return any(one.key == stored.key and one.created_at == stored.created_at for one in found)
-
-    def _fail(self, waste: Waste, error: Dedup2DError) -> None:
-        self.collected.failed += 1
-        self.collected.error = error
-        self.failed(waste, error)
-        self._in_a_row += 1
-        if self._in_a_row == _FAILURES_IN_A_ROW:
-            raise error

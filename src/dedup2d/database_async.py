@@ -13,7 +13,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 
 from dedup2d.database import Database, DatabaseKind
 
-__all__ = ["AsyncDatabase"]
+__all__ = ["AsyncDatabase", "InDatabase"]
 
 T = TypeVar("T")
 
@@ -80,3 +80,28 @@ class AsyncDatabase:
                 step(connection)
 
         await to_thread.run_sync(run, limiter=self._writers)
+
+
+class InDatabase:
+    """
+    A store in one `AsyncDatabase`, which several processes may use at once; opened while it is entered.
+
+    Raises (when entered):
+        StoreVersionError: a newer version of dedup2d wrote the file.
+        StoreUnavailableError: the file cannot be opened, or stays locked.
+    """
+
+    def __init__(self, database: AsyncDatabase) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> Self:
+        await self._database.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._database.__aexit__(exc_type, exc, traceback)

@@ -13,8 +13,10 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+from anyio import CancelScope
 from attrs import field, frozen
 
 from dedup2d.errors import (
@@ -345,6 +347,39 @@ async def probe(client: redis.asyncio.Redis, options: RedisOptions) -> RedisFact
     return RedisFacts(
         version=version, persistence=kept, maxmemory_policy=policy, warnings=_warnings(kept, policy)
     )
+
+
+class OnRedis:
+    """
+    A store in one Redis: an async context manager, connected while it is entered.
+
+    Raises (when entered):
+        ConfigurationError: the Redis cannot be used.
+    """
+
+    def __init__(self, options: RedisOptions) -> None:
+        self._options = options
+
+    async def __aenter__(self) -> Self:
+        self._redis = connect(self._options)
+        try:
+            self._facts = await probe(self._redis, self._options)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        with CancelScope(shield=True):
+            await self._redis.aclose()
 
 
 def _unusable(options: RedisOptions, reason: str) -> ConfigurationError:

@@ -71,7 +71,7 @@ class _Worker(SimpleWorker):
     def connection_timeout(self) -> int:
         return 0  # the connection has its own, which RQ would lengthen
 
-    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's
         """A ring takes no time: who is killed after one must not seem alive for as long as one may take."""
         return self.worker_ttl + 60
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
-from anyio import CancelScope
-
 from dedup2d.codec import from_json, to_json
 from dedup2d.configs.records import TenantConfig
-from dedup2d.redis_connection import RedisOptions, Script, connect, probe
+from dedup2d.redis_connection import OnRedis, RedisOptions, Script
 
 __all__ = ["RedisConfigStore"]
 
@@ -19,7 +14,7 @@ _PUT = Script("redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])")
 _DELETE = Script("return redis.call('HDEL', KEYS[1], ARGV[1])")
 
 
-class RedisConfigStore:
+class RedisConfigStore(OnRedis):
     """
     A `ConfigStore` in one Redis, under the key prefix of the jobs.
 
@@ -30,25 +25,8 @@ class RedisConfigStore:
     """
 
     def __init__(self, options: RedisOptions) -> None:
-        self._options = options
+        super().__init__(options)
         self._key = f"{options.key_prefix}:configs".encode()
-
-    async def __aenter__(self) -> Self:
-        self._redis = connect(self._options)
-        try:
-            await probe(self._redis, self._options)
-        except BaseException:
-            await self._close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._close()
 
     async def get(self, tenant_id: str) -> TenantConfig | None:
         record = await _GET.run(self._redis, self._key, tenant_id)
@@ -59,7 +37,3 @@ class RedisConfigStore:
 
     async def delete(self, tenant_id: str) -> bool:
         return bool(await _DELETE.run(self._redis, self._key, tenant_id))
-
-    async def _close(self) -> None:
-        with CancelScope(shield=True):
-            await self._redis.aclose()

@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
-from types import TracebackType
-from typing import Self
 
 from dedup2d.codec import from_json, to_json
 from dedup2d.configs.records import TenantConfig
 from dedup2d.database import DatabaseKind
-from dedup2d.database_async import AsyncDatabase
+from dedup2d.database_async import AsyncDatabase, InDatabase
 from dedup2d.errors import StoreUnavailableError, StoreVersionError
 
 __all__ = ["SQLiteConfigStore"]
@@ -26,7 +24,7 @@ _KIND = DatabaseKind(
 )
 
 
-class SQLiteConfigStore:
+class SQLiteConfigStore(InDatabase):
     """
     A `ConfigStore` in one file of a local disk, which several processes may use at once.
 
@@ -40,19 +38,7 @@ class SQLiteConfigStore:
     """
 
     def __init__(self, path: Path, *, busy_seconds: float = 10.0) -> None:
-        self._database = AsyncDatabase(path, _KIND, busy_seconds=busy_seconds)
-
-    async def __aenter__(self) -> Self:
-        await self._database.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._database.__aexit__(exc_type, exc, traceback)
+        super().__init__(AsyncDatabase(path, _KIND, busy_seconds=busy_seconds))
 
     async def get(self, tenant_id: str) -> TenantConfig | None:
         def step(connection: Connection) -> str | None:

@@ -116,6 +116,8 @@ class _Extraction:
     layers: dict[str, str] = field(factory=dict)
     wanted: dict[str, str] = field(factory=dict)
     """Blocks to come, by their name in the JSON: their name in the file."""
+    drawn: dict[str, str] = field(factory=dict)
+    """The blocks that draw dimensions, likewise; CAD numbers them anew with each save."""
     texts: list[str] = field(factory=list)
     dimensions: list[Json] = field(factory=list)
     hatches: list[Json] = field(factory=list)
@@ -126,6 +128,7 @@ class _Extraction:
             raise too_many_entities(self.name, limits.max_entities)
         entities = list(self._written(space))
         blocks = dict(self._blocks())
+        blocks |= self._pictures()
         parts: dict[str, Any] = {
             "version": "2.0",
             "layers": self._layers(),
@@ -175,6 +178,24 @@ class _Extraction:
             base = _json(_base_point(block))
             yield name, f'{{"base_point":{base},"entities":[{",".join(self._written(block))}]}}'
 
+    def _pictures(self) -> dict[str, str]:
+        """Return the blocks that draw the dimensions, if the limits leave room for all of them."""
+        apart = _Extraction(
+            self.document,
+            self.name,
+            [],
+            count=self.count,
+            size=self.size,
+            layers=self.layers,
+            wanted=dict(self.drawn),
+        )
+        try:
+            found = dict(apart._blocks())
+        except UnreadableDrawingError:
+            return {}
+        self.count, self.types = apart.count, self.types + apart.types
+        return found
+
     def _written(self, entities: Iterable[DXFGraphic]) -> Iterator[str]:
         for entity in entities:
             kind = entity.dxftype()
@@ -212,6 +233,8 @@ class _Extraction:
             blocks = {name_of(one["name"]): one["name"] for one in found if kind == "INSERT"}
             for name in blocks:
                 found[0]["name"] = name
+            if kind == "DIMENSION" and self._is_drawn(entity):
+                found[0]["block"] = f"*DIMENSION{len(self.drawn) + 1}"
             for one in found:
                 msgspec.convert(one, ENTITY_TYPES[kind])
         except NotImplementedError:
@@ -223,10 +246,16 @@ class _Extraction:
             self.damaged[entity.dxftype()] += 1
             return []
         self.wanted.update(blocks)
+        if "block" in found[0]:
+            self.drawn[found[0]["block"]] = str(entity.dxf.geometry)
         texts = [_json(one) for one in found]
         for one, text in zip(found, texts, strict=True):
             self._count(one, len(text))
         return texts
+
+    def _is_drawn(self, dimension: DXFGraphic) -> bool:
+        name = dimension.dxf.get("geometry")
+        return bool(name) and self.document.blocks.get(name) is not None
 
     def _layer_of(self, entity: DXFGraphic) -> str:
         """Return the name as the table of layers writes it: capital and small letters are the same in CAD."""

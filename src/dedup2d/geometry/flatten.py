@@ -206,12 +206,18 @@ class _Flattening:
 
     def _dimension(self, pile: _Pile, entity: Dimension, path: str) -> None:
         pile.dimensions.append(_dimension(entity, path))
-        if entity.block and entity.block in self.blocks:
-            block = self._block(entity.block)
+        block = (
+            self._block(entity.block) if entity.block is not None and entity.block in self.blocks else None
+        )
+        if block is not None and self._room_for(block):
             pile.dimension_parts.append(block.ink)
             pile.dimension_texts.extend(block.texts)
 
-    def _block(self, name: str) -> Flat:
+    def _block(self, name: str) -> Flat | None:
+        """Return what a block draws; None if it holds itself or is nested too deeply."""
+        if name in self.open or len(self.open) >= MAX_NESTING:
+            self.warnings["blocks that hold themselves, or are nested too deeply, are not compared"] = None
+            return None
         if name not in self.done:
             self.open.append(name)
             self.done[name] = self.flat(self.blocks[name].entities, f"blocks.{name}.entities")
@@ -234,10 +240,9 @@ class _Flattening:
         if insert.name not in self.blocks:
             self.warnings["blocks that are inserted but not sent are not compared"] = None
             return
-        if insert.name in self.open or len(self.open) >= MAX_NESTING:
-            self.warnings["blocks that hold themselves, or are nested too deeply, are not compared"] = None
-            return
         block = self._block(insert.name)
+        if block is None:
+            return
         base = self.blocks[insert.name].base_point
         for row in range(insert.rows):
             for column in range(insert.columns):
@@ -247,10 +252,9 @@ class _Flattening:
                 _put(pile, block, _pose(insert, _xy(base), shift), path)
 
     def _room_for(self, block: Flat) -> bool:
-        self.left -= len(block.ink)
-        self.items_left -= (
-            len(block.texts) + len(block.dimensions) + len(block.hatches) + len(block.inserts) + 1
-        )
+        items = (block.texts, block.dimension_texts, block.dimensions, block.hatches, block.inserts)
+        self.left -= len(block.ink) + len(block.dimension_ink)
+        self.items_left -= sum(map(len, items)) + 1
         if self.left < 0 or self.items_left < 0:
             self.warnings[
                 f"the blocks make more than {MAX_PRIMITIVES:,} lines: what comes after is not compared"

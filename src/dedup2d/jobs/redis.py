@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from importlib.resources import files
-from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
@@ -29,7 +28,7 @@ from dedup2d.jobs import redis_records as records
 from dedup2d.jobs import steps
 from dedup2d.paging import check_limit, make_token, read_token
 from dedup2d.protocols import MAX_CALLBACKS
-from dedup2d.redis_connection import RedisOptions, Script, connect, probe
+from dedup2d.redis_connection import OnRedis, RedisOptions, Script
 from dedup2d.types import CallbackStatus, Job, JobCounts, JobPage, JobStatus, Lane, SearchResult, Swept
 
 __all__ = ["RedisJobStore"]
@@ -49,7 +48,7 @@ def _script(name: str) -> Script:
     return Script((source / "common.lua").read_text() + (source / f"{name}.lua").read_text())
 
 
-class RedisJobStore:
+class RedisJobStore(OnRedis):
     """
     A `JobStore` in one Redis, which any number of processes on any machines may use at once.
 
@@ -77,29 +76,16 @@ class RedisJobStore:
     """
 
     def __init__(self, redis_options: RedisOptions, *, clock: Callable[[], float] | None = None) -> None:
-        self._options = redis_options
+        super().__init__(redis_options)
         self._clock = clock
         self._root = f"{redis_options.key_prefix}:".encode()
         self._sweeper = uuid4().hex
 
     async def __aenter__(self) -> Self:
-        self._redis = connect(self._options)
-        try:
-            facts = await probe(self._redis, self._options)
-        except BaseException:
-            await self._close()
-            raise
-        for warning in facts.warnings:
+        await super().__aenter__()
+        for warning in self._facts.warnings:
             _log.warning("about the Redis of the jobs: %s", warning)
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._close()
 
     async def admit(
         self,
@@ -350,10 +336,6 @@ class RedisJobStore:
     async def _run(self, name: str, *arguments: str | bytes | float) -> Any:
         now = "" if self._clock is None else repr(self._clock())
         return await _script(name).run(self._redis, self._root, now, *arguments)
-
-    async def _close(self) -> None:
-        with CancelScope(shield=True):
-            await self._redis.aclose()
 
 
 def _ids(*values: str) -> tuple[bytes, ...]:

@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from sqlite3 import Connection
-from types import TracebackType
-from typing import Self
 
 from attrs import evolve
 
-from dedup2d.database_async import AsyncDatabase
+from dedup2d.database_async import AsyncDatabase, InDatabase
 from dedup2d.errors import CallbackQueueFullError, InvalidParameterError, JobQueueFullError
 from dedup2d.jobs import callback_steps, rows, steps
 from dedup2d.paging import check_limit, read_token
@@ -21,7 +19,7 @@ from dedup2d.types import CallbackStatus, Job, JobCounts, JobPage, JobStatus, La
 __all__ = ["SQLiteJobStore"]
 
 
-class SQLiteJobStore:
+class SQLiteJobStore(InDatabase):
     """
     A `JobStore` in one file of a local disk, which several processes may use at once.
 
@@ -42,20 +40,8 @@ class SQLiteJobStore:
     def __init__(
         self, path: Path | str, *, busy_seconds: float = 30.0, clock: Callable[[], float] = time.time
     ) -> None:
-        self._database = AsyncDatabase(Path(path), rows.KIND, busy_seconds=busy_seconds)
+        super().__init__(AsyncDatabase(Path(path), rows.KIND, busy_seconds=busy_seconds))
         self._clock = clock
-
-    async def __aenter__(self) -> Self:
-        await self._database.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._database.__aexit__(exc_type, exc, traceback)
 
     async def admit(
         self,

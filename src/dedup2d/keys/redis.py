@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from anyio import CancelScope
 from attrs import evolve, frozen
 
 from dedup2d.codec import from_json, to_json
 from dedup2d.errors import UnreadableRecordError
 from dedup2d.keys.records import KeyPage, StoredKey
 from dedup2d.paging import check_limit, make_token, read_token
-from dedup2d.redis_connection import RedisOptions, Script, connect, probe
+from dedup2d.redis_connection import OnRedis, RedisOptions, Script
 
 __all__ = ["RedisKeyStore"]
 
@@ -84,7 +82,7 @@ class _Revocation:
     by: str
 
 
-class RedisKeyStore:
+class RedisKeyStore(OnRedis):
     """
     A `KeyStore` in one Redis, under the key prefix of the jobs.
 
@@ -95,25 +93,8 @@ class RedisKeyStore:
     """
 
     def __init__(self, options: RedisOptions) -> None:
-        self._options = options
+        super().__init__(options)
         self._root = f"{options.key_prefix}:keys:".encode()
-
-    async def __aenter__(self) -> Self:
-        self._redis = connect(self._options)
-        try:
-            await probe(self._redis, self._options)
-        except BaseException:
-            await self._close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._close()
 
     async def add(self, key: StoredKey) -> bool:
         record = to_json(key)
@@ -149,10 +130,6 @@ class RedisKeyStore:
 
     async def _run(self, script: Script, *arguments: str | bytes | float) -> Any:
         return await script.run(self._redis, self._root, *arguments)
-
-    async def _close(self) -> None:
-        with CancelScope(shield=True):
-            await self._redis.aclose()
 
 
 def _read(record: bytes | None, revoked: bytes | None) -> StoredKey | None:

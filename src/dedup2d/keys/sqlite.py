@@ -9,14 +9,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from attrs import evolve
 
 from dedup2d.codec import from_json, to_json
 from dedup2d.database import DatabaseKind
-from dedup2d.database_async import AsyncDatabase
+from dedup2d.database_async import AsyncDatabase, InDatabase
 from dedup2d.errors import StoreUnavailableError, StoreVersionError, UnreadableRecordError
 from dedup2d.keys.records import KeyPage, StoredKey
 from dedup2d.paging import check_limit, make_token, read_token
@@ -45,7 +44,7 @@ _KIND = DatabaseKind(
 _log = logging.getLogger("dedup2d.keys")
 
 
-class SQLiteKeyStore:
+class SQLiteKeyStore(InDatabase):
     """
     A `KeyStore` in one file of a local disk, which several processes may use at once.
 
@@ -59,19 +58,7 @@ class SQLiteKeyStore:
     """
 
     def __init__(self, path: Path, *, busy_seconds: float = 10.0) -> None:
-        self._database = AsyncDatabase(path, _KIND, busy_seconds=busy_seconds)
-
-    async def __aenter__(self) -> Self:
-        await self._database.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._database.__aexit__(exc_type, exc, traceback)
+        super().__init__(AsyncDatabase(path, _KIND, busy_seconds=busy_seconds))
 
     async def add(self, key: StoredKey) -> bool:
         def step(connection: Connection) -> bool:
