@@ -129,7 +129,11 @@ def test_sections_of_their_own_are_read() -> None:
         (b'{"entities":[{"type":"CIRCLE","center":[1,2],"radius":-1}]}', "entities[0].radius", ">= 0"),
         (b'{"entities":[{"type":"LINE","start":[NaN,2],"end":[0,0]}]}', "byte 37", "no JSON number"),
         (b'{"entities":[{"type":"LINE","start":[-Infinity,2],"end":[0,0]}]}', "byte 37", "no JSON number"),
-        (b'{"entities":[{"type":"LINE","start":[1e999,2],"end":[0,0]}]}', "entities[...][0]", "out of range"),
+        (
+            b'{"entities":[{"type":"LINE","start":[1e999,2],"end":[0,0]}]}',
+            "entities[0][...][0]",
+            "out of range",
+        ),
         (b'{"entities":[{"type":"LINE","start":[1e13,2],"end":[0,0]}]}', "entities[0].start[0]", "<="),
         (b'{"blocks":{"A":5}}', "blocks.A", "expected `object`"),
         (b'{"blocks":{"A":[{"type":"TEXT","text":5}]}}', "blocks.A.entities[0].text", "str"),

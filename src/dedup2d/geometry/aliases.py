@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
-__all__ = ["FIELD_ALIASES", "TYPE_ALIASES", "TYPE_FIELDS", "renamed", "without_objects"]
+__all__ = ["FIELD_ALIASES", "TYPE_ALIASES", "TYPE_FIELDS", "UNUSUAL_FIELDS", "renamed", "without_objects"]
 
 TYPE_FIELDS = ("type", "dxftype", "entity_type")
 """Where an entity says what it is, first come."""
@@ -70,7 +70,7 @@ FIELD_ALIASES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-_TRIGGERS = {
+UNUSUAL_FIELDS = {
     kind: frozenset(names)
     | {"LWPOLYLINE": {"type", "flags"}, "CIRCLE": {"diameter"}}.get(kind, frozenset())
     | {
@@ -84,7 +84,7 @@ _TRIGGERS = {
 
 def renamed(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Return the *fields* of an entity of *kind* (a name of the model) under the model's names."""
-    if _TRIGGERS[kind].isdisjoint(fields):
+    if UNUSUAL_FIELDS[kind].isdisjoint(fields):
         return fields
     names = FIELD_ALIASES[kind]
     ours = {name: value for name, value in fields.items() if name not in names}

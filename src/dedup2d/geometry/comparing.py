@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from dedup2d.geometry.aligning import LARGE, TELLING, Aligned, Side, align, is_known, side, unique_places
 from dedup2d.geometry.flatten import Flat, Item, flatten
-from dedup2d.geometry.items import Matched, match
+from dedup2d.geometry.items import Matched, match, without_drawn
 from dedup2d.geometry.model import Geometry
 from dedup2d.geometry.overlay import Overlay, overlay
 from dedup2d.geometry.poses import Pose
@@ -161,7 +161,13 @@ def _best(found: Sequence[Aligned], query: Flat, other: Flat, two: Side) -> Alig
     if len(tied) == 1 or not any(few) or (len(two.lines) and found[0].share < TELLING):
         return tied[0]
     query = evolve(
-        query, texts=query.texts[:DECIDING], dimensions=query.dimensions[:DECIDING], hatches=(), inserts=()
+        query,
+        texts=query.texts[:DECIDING],
+        dimensions=query.dimensions[:DECIDING],
+        dimension_texts=(),
+        dimension_hatches=(),
+        hatches=(),
+        inserts=(),
     )
     return max(tied, key=lambda one: _in_place(one.pose, query, other, two))
 
@@ -183,36 +189,35 @@ def _matched(query: Flat, other: Flat, pose: Pose | None, two: Side | None) -> d
     place = None if pose is None else pose.affine()
     reach = PLACE * two.features.size if two is not None else 0.0
     scale = 1.0 if pose is None else pose.scale
-    contents: Sequence[tuple[str, Sequence[Item], Sequence[Item], Callable[[Item, bool], Hashable]]] = (
-        ("dimensions", query.dimensions, other.dimensions, _dimension_content(query, other, scale)),
-        ("texts", query.texts, other.texts, lambda item, _: item.content),
-        ("hatches", query.hatches, other.hatches, lambda item, _: item.content),
-    )
-    found = {
-        name: match(ours, theirs, content, place, reach)
-        for name, ours, theirs, content in contents
-        if ours and theirs
-    }
+    found: dict[str, Matched] = {}
+    apart: tuple[set[str], set[str]] = (set(), set())
+    for name in ("texts", "hatches"):
+        ours, theirs = getattr(query, name), getattr(other, name)
+        drawn = tuple(getattr(flat, f"dimension_{name}") for flat in (query, other))
+        matched, *paths = without_drawn(
+            match(ours, theirs, lambda item, _: item.content, place, reach),
+            (ours, theirs),
+            drawn,
+            place,
+            reach,
+        )
+        if ours and theirs:
+            found[name] = matched
+        if name == "texts":  # an arrow alone is not the dimension
+            apart = paths[0], paths[1]
+    if query.dimensions and other.dimensions:
+        content = _dimension_content(query, other, scale)
+        matched = match(query.dimensions, other.dimensions, content, place, reach)
+        found["dimensions"] = evolve(
+            matched,
+            removed=[i for i in matched.removed if query.dimensions[i].path not in apart[0]],
+            added=[j for j in matched.added if other.dimensions[j].path not in apart[1]],
+        )
     inserts = query.named_inserts, other.named_inserts
     if all(inserts):
         # By name only: where each lies the line work tells, and how many there are depends on the nesting.
         found["blocks"] = match(*inserts, lambda item, _: item.content, None, 0.0)
-    if "texts" in found:
-        found["texts"] = _without_dimension_texts(found["texts"], query, other)
     return found
-
-
-def _without_dimension_texts(matched: Matched, query: Flat, other: Flat) -> Matched:
-    """Leave out texts that are what a dimension of the other side writes: there it was taken apart."""
-    ours = {item.content for item in query.dimension_texts}
-    theirs = {item.content for item in other.dimension_texts}
-    return Matched(
-        same=matched.same,
-        moved=matched.moved,
-        changed=matched.changed,
-        removed=[i for i in matched.removed if query.texts[i].content not in theirs],
-        added=[j for j in matched.added if other.texts[j].content not in ours],
-    )
 
 
 def _dimension_content(query: Flat, other: Flat, scale: float) -> Callable[[Item, bool], Hashable]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ from dedup2d.geometry.model import (
     Spline,
     Text,
 )
+from dedup2d.geometry.plain_text import plain
 
 __all__ = ["MAX_PRIMITIVES", "Flat", "Item", "flatten"]
 
@@ -35,8 +35,6 @@ MAX_PRIMITIVES = 300_000
 """Segments and arcs that inserts may make; what comes after is left out, with a warning."""
 MAX_NESTING = 16
 MAX_ITEMS = 200_000
-_UNICODE = re.compile(r"\\U\+([0-9A-Fa-f]{4})")
-_FORMATS = re.compile(r"\\[\\{}PX~N]|\\S([^;]*);|\\[ACFHQTWacfhpqtw][^;\\{}]*;|\\[LOKlok]")
 
 
 @frozen(kw_only=True)
@@ -72,7 +70,7 @@ class Flat:
         ink: the line work.
         dimension_ink: what the blocks of dimensions draw: it may stand for lines of the other drawing, which
             may have its dimensions taken apart, and is itself not looked for.
-        dimension_texts: what they write, likewise.
+        dimension_texts, dimension_hatches: what they write and fill, likewise; their path is the dimension's.
         sources: for each source number of the line work the entity and its path.
     """
 
@@ -80,11 +78,15 @@ class Flat:
     dimension_ink: Linework
     sources: Sequence[tuple[Entity, str]]
     dimension_texts: Sequence[Item]
+    dimension_hatches: Sequence[Item]
     texts: Sequence[Item]
     dimensions: Sequence[Item]
     hatches: Sequence[Item]
     inserts: Sequence[Item]
     warnings: tuple[str, ...] = ()
+
+    def items(self) -> Sequence[Sequence[Item]]:
+        return _items(self)
 
     @property
     def named_inserts(self) -> Sequence[Item]:
@@ -104,10 +106,14 @@ class _Pile:
     dimension_parts: list[Linework] = field(factory=list)
     sources: list[tuple[Entity, str]] = field(factory=list)
     dimension_texts: list[Item] = field(factory=list)
+    dimension_hatches: list[Item] = field(factory=list)
     texts: list[Item] = field(factory=list)
     dimensions: list[Item] = field(factory=list)
     hatches: list[Item] = field(factory=list)
     inserts: list[Item] = field(factory=list)
+
+    def items(self) -> Sequence[list[Item]]:
+        return _items(self)
 
     def line(self, points: Floats, source: int, *, curved: bool) -> None:
         if len(points) < 2:
@@ -135,6 +141,17 @@ class _Pile:
             np.array(self.arc_source, np.int64),
         )
         return joined([simple, *self.parts])
+
+
+def _items(one: Any) -> Sequence[Any]:
+    return (
+        one.dimension_texts,
+        one.dimension_hatches,
+        one.texts,
+        one.dimensions,
+        one.hatches,
+        one.inserts,
+    )
 
 
 def flatten(geometry: Geometry) -> Flat:
@@ -176,6 +193,7 @@ class _Flattening:
             ink=ink.part(kept & (ink.lengths > 0)),
             dimension_ink=joined(pile.dimension_parts),
             dimension_texts=pile.dimension_texts,
+            dimension_hatches=pile.dimension_hatches,
             sources=pile.sources,
             texts=pile.texts,
             dimensions=pile.dimensions,
@@ -211,7 +229,8 @@ class _Flattening:
         )
         if block is not None and self._room_for(block):
             pile.dimension_parts.append(block.ink)
-            pile.dimension_texts.extend(block.texts)
+            pile.dimension_texts.extend(evolve(text, path=path) for text in block.texts)
+            pile.dimension_hatches.extend(evolve(hatch, path=path) for hatch in block.hatches)
 
     def _block(self, name: str) -> Flat | None:
         """Return what a block draws; None if it holds itself or is nested too deeply."""
@@ -252,9 +271,8 @@ class _Flattening:
                 _put(pile, block, _pose(insert, _xy(base), shift), path)
 
     def _room_for(self, block: Flat) -> bool:
-        items = (block.texts, block.dimension_texts, block.dimensions, block.hatches, block.inserts)
         self.left -= len(block.ink) + len(block.dimension_ink)
-        self.items_left -= sum(map(len, items)) + 1
+        self.items_left -= sum(map(len, block.items())) + 1
         if self.left < 0 or self.items_left < 0:
             self.warnings[
                 f"the blocks make more than {MAX_PRIMITIVES:,} lines: what comes after is not compared"
@@ -285,13 +303,7 @@ def _put(pile: _Pile, block: Flat, pose: Affine, path: str) -> None:
     )
     if len(block.dimension_ink):
         pile.dimension_parts.append(transformed(block.dimension_ink, pose))
-    for ours, theirs in (
-        (pile.dimension_texts, block.dimension_texts),
-        (pile.texts, block.texts),
-        (pile.dimensions, block.dimensions),
-        (pile.hatches, block.hatches),
-        (pile.inserts, block.inserts),
-    ):
+    for ours, theirs in zip(pile.items(), block.items(), strict=True):
         ours.extend(_moved(item, pose, path) for item in theirs)
 
 
@@ -328,26 +340,6 @@ def spline_is_round(spline: Spline) -> bool:
 
 def _xy(point: Sequence[float]) -> tuple[float, float]:
     return point[0], point[1]
-
-
-def plain(text: str) -> str:
-    """Return *text* without what MTEXT and TEXT write for formats, and with single spaces."""
-    if "\\" in text or "{" in text:
-        text = _UNICODE.sub(lambda found: chr(int(found.group(1), 16)), text)
-        text = _FORMATS.sub(_plain_code, text).replace("{", "").replace("}", "")
-    for code, sign in (("%%d", "°"), ("%%c", "⌀"), ("%%p", "±"), ("%%u", ""), ("%%o", "")):
-        if "%%" in text:
-            text = text.replace(code, sign).replace(code.upper(), sign)
-    return " ".join(text.split())
-
-
-def _plain_code(found: Any) -> str:
-    code = found.group()
-    if code in {"\\P", "\\~", "\\X", "\\N"}:
-        return " "
-    if code in {"\\\\", "\\{", "\\}"}:
-        return str(code[1])
-    return str(found.group(1) or "").replace("^", "/").replace("#", "/")
 
 
 def _text(text: Text, path: str) -> Item:

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from scipy.optimize import linear_sum_assignment
 
 from dedup2d.geometry.flatten import Item
 from dedup2d.geometry.linework import Affine, Floats, Ints, tree_of
 
-__all__ = ["Matched", "match"]
+__all__ = ["Matched", "match", "without_drawn"]
 
 ASSIGNED = 200
 """Things of one content on one side up to which the best assignment is found; the nearest are taken above."""
@@ -60,6 +60,35 @@ def match(
     for ours, theirs in groups:
         matching.within(ours, theirs, matching.moved, np.inf)
     return matching.result()
+
+
+def without_drawn(
+    matched: Matched,
+    items: tuple[Sequence[Item], Sequence[Item]],
+    drawn: tuple[Sequence[Item], Sequence[Item]],
+    pose: Affine | None,
+    reach: float,
+) -> tuple[Matched, set[str], set[str]]:
+    """
+    Leave out of *matched* what a dimension of the other side draws: there it was taken apart.
+
+    All are pairs of query and other: *items* are those that were matched, *drawn* those that dimensions
+    draw. Also returned are the paths of these dimensions, of the query and of the other.
+    """
+
+    def same(query: Sequence[Item], other: Sequence[Item]) -> Sequence[tuple[int, int]]:
+        return match(query, other, lambda item, _: item.content, pose, reach).same
+
+    removed = same([items[0][i] for i in matched.removed], drawn[1])
+    added = same(drawn[0], [items[1][j] for j in matched.added])
+    gone = {matched.removed[i] for i, _ in removed}
+    come = {matched.added[j] for _, j in added}
+    rest = evolve(
+        matched,
+        removed=[i for i in matched.removed if i not in gone],
+        added=[j for j in matched.added if j not in come],
+    )
+    return rest, {drawn[0][i].path for i, _ in added}, {drawn[1][j].path for _, j in removed}
 
 
 def _places(items: Sequence[Item], pose: Affine | None) -> Floats:

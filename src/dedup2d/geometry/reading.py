@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from attrs import field, frozen, validators
 
 from dedup2d.errors import InvalidGeometryError, MissingExtraError, shown
-from dedup2d.geometry.aliases import TYPE_ALIASES, TYPE_FIELDS, renamed, without_objects
+from dedup2d.geometry.aliases import TYPE_ALIASES, TYPE_FIELDS, UNUSUAL_FIELDS, renamed, without_objects
 from dedup2d.geometry.model import ENTITY_TYPES, Block, Dimension, Entity, Geometry, Hatch, Layer, Point, Text
 
 try:
@@ -166,7 +166,7 @@ class _Reading:
             blocks=blocks,
             dimensions=self._all_of("DIMENSION", Dimension, lists["dimensions"], "dimensions"),
             hatches=self._all_of("HATCH", Hatch, lists["hatches"], "hatches"),
-            text_content=self._texts(lists["text_content"]),
+            text_content=self._all_of("TEXT", Text, lists["text_content"], "text_content"),
             meta=objects["meta"],
             statistics=objects["statistics"],
             warnings=self._warnings(),
@@ -181,12 +181,12 @@ class _Reading:
             named.append(f"{len(self.unknown) - len(named):,} further types of entities are not compared")
         return tuple(named)
 
-    def _counted(self, sections: Mapping[str, msgspec.Raw], name: str) -> list[msgspec.Raw]:
+    def _counted(self, sections: Mapping[str, msgspec.Raw], name: str) -> msgspec.Raw | None:
+        """Return a list without having read what is in it."""
         if name not in sections:
-            return []
-        items = _decoded(sections[name], list[msgspec.Raw], name)
-        self._count(len(items), name)
-        return items
+            return None
+        self._count(len(_decoded(sections[name], list[msgspec.Raw], name)), name)
+        return sections[name]
 
     def _count(self, number: int, path: str) -> None:
         self.counted["all"] += number
@@ -240,25 +240,26 @@ class _Reading:
 
     def _entities(self, items: list[Any], path: str) -> tuple[Entity, ...]:
         """Sort by type, since one call for all of a type takes a tenth of the time of one for each."""
-        groups: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        groups: dict[str, tuple[list[int], list[dict[str, Any]]]] = defaultdict(lambda: ([], []))
         for position, item in enumerate(items):
-            if not isinstance(item, dict):
-                raise InvalidGeometryError(
-                    f"{path}[{position}]", f"has a wrong value: expected `object`, got {_kind(item)}"
-                )
-            kind = self._kind_of(item, f"{path}[{position}]")
+            kind = item.get("type") if isinstance(item, dict) else None
+            if not isinstance(kind, str) or kind not in ENTITY_TYPES:
+                kind = self._kind_of(item, f"{path}[{position}]")
             if kind in ENTITY_TYPES:
-                groups[kind].append((position, item))
+                positions, group = groups[kind]
+                positions.append(position)
+                group.append(item)
             else:
                 self.unknown[kind] += 1
-        found: list[tuple[int, Entity]] = []
-        for kind, group in groups.items():
-            entities = _group(kind, ENTITY_TYPES[kind], group, path)
-            found += zip((p for p, _ in group), entities, strict=True)
-        found.sort(key=lambda pair: pair[0])
-        return tuple(entity for _, entity in found)
+        found: dict[int, Entity] = {}
+        for kind, (positions, group) in groups.items():
+            entities = _group(kind, ENTITY_TYPES[kind], group, positions, path)
+            found.update(zip(positions, entities, strict=True))
+        return tuple(found[position] for position in sorted(found))
 
-    def _kind_of(self, item: Mapping[str, Any], path: str) -> str:
+    def _kind_of(self, item: object, path: str) -> str:
+        if not isinstance(item, dict):
+            raise InvalidGeometryError(path, f"has a wrong value: expected `object`, got {_kind(item)}")
         for name in TYPE_FIELDS:
             kind = item.get(name)
             if kind is None:
@@ -271,27 +272,18 @@ class _Reading:
             return TYPE_ALIASES.get(kind, kind)
         return "without a type"
 
-    def _all_of(self, kind: str, as_type: type[T], items: list[msgspec.Raw], path: str) -> tuple[T, ...]:
-        found = _values(items, path)
-        for position, item in enumerate(found):
-            if not isinstance(item, dict):
-                raise InvalidGeometryError(
-                    f"{path}[{position}]", f"has a wrong value: expected `object`, got {_kind(item)}"
-                )
+    def _all_of(self, kind: str, as_type: type[T], items: msgspec.Raw | None, path: str) -> tuple[T, ...]:
         # What such a section calls `type` is the type of the dimension or hatch, not of the entity.
-        group = [(position, _as_section_item(kind, item)) for position, item in enumerate(found)]
-        return tuple(_group(kind, as_type, group, path))
-
-    def _texts(self, items: list[msgspec.Raw]) -> tuple[Text, ...]:
-        found = [{"text": item} if isinstance(item, str) else item for item in _values(items, "text_content")]
-        for position, item in enumerate(found):
-            if not isinstance(item, dict):
+        fields = []
+        for position, item in enumerate(_values(items, path)):
+            known = {"text": item} if kind == "TEXT" and isinstance(item, str) else item
+            if not isinstance(known, dict):
+                wanted = "`string` or `object`" if kind == "TEXT" else "`object`"
                 raise InvalidGeometryError(
-                    f"text_content[{position}]",
-                    f"has a wrong value: expected `string` or `object`, got {_kind(item)}",
+                    f"{path}[{position}]", f"has a wrong value: expected {wanted}, got {_kind(item)}"
                 )
-        groups = [(position, _as_section_item("TEXT", item)) for position, item in enumerate(found)]
-        return tuple(_group("TEXT", Text, groups, "text_content"))
+            fields.append(_as_section_item(kind, known))
+        return tuple(_group(kind, as_type, fields, range(len(fields)), path))
 
 
 def _as_section_item(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,32 +294,50 @@ def _as_section_item(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
     return ours
 
 
-def _group(kind: str, as_type: type[T], group: list[tuple[int, dict[str, Any]]], path: str) -> list[T]:
+def _group(
+    kind: str, as_type: type[T], group: list[dict[str, Any]], positions: Sequence[int], path: str
+) -> list[T]:
     """Convert entities of one *kind* at once, and once more where some are written in another way."""
+    unusual = UNUSUAL_FIELDS[kind]
+    usual = [
+        item if item.get("type") == kind and unusual.isdisjoint(item) else _named(kind, item)
+        for item in group
+    ]
     try:
-        return _all_converted([_named(kind, item) for _, item in group], as_type)
-    except msgspec.ValidationError:
-        pass
-    try:
-        return _all_converted([_named(kind, without_objects(item)) for _, item in group], as_type)
+        return _all_converted(usual, as_type)
     except msgspec.ValidationError as error:
-        raise _in_group(error, group, path) from error
+        first = _index(error)
+
+    def other_way(chosen: Sequence[int]) -> list[T]:
+        try:
+            return _all_converted([_named(kind, without_objects(group[one])) for one in chosen], as_type)
+        except msgspec.ValidationError as error:
+            raise _in_group(error, [positions[one] for one in chosen], path) from error
+
+    other_way([first])  # what is plainly wrong is said before all are read once more
+    return other_way(range(len(group)))
 
 
 def _all_converted(fields: list[dict[str, Any]], as_type: type[T]) -> list[T]:
     return msgspec.convert(fields, list[as_type])  # type: ignore[valid-type]
 
 
-def _in_group(error: Exception, group: list[tuple[int, dict[str, Any]]], path: str) -> InvalidGeometryError:
-    """Say what is wrong with one of the *group*, under its position in the list at *path*."""
+def _index(error: Exception) -> int:
+    """Return which of a list did not fit, the first where msgspec does not say."""
+    place = _PLACE.search(str(error))
+    item = _IN_LIST.match(place.group(1)) if place is not None else None
+    return 0 if item is None else int(item.group(1))
+
+
+def _in_group(error: Exception, positions: Sequence[int], path: str) -> InvalidGeometryError:
+    """Say what is wrong with one of a group, under its position in the list at *path*."""
     text = str(error)
     place = _PLACE.search(text)
     item = _IN_LIST.match(place.group(1)) if place is not None else None
     if place is None or item is None:
         return _wrong_type(error, path)
     said = text[: place.start()]
-    position = group[int(item.group(1))][0]
-    return InvalidGeometryError(f"{path}[{position}]{item.group(2)}", _said(said))
+    return InvalidGeometryError(f"{path}[{positions[_index(error)]}]{item.group(2)}", _said(said))
 
 
 def _named(kind: str, item: dict[str, Any]) -> dict[str, Any]:
@@ -337,12 +347,8 @@ def _named(kind: str, item: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "type": kind}
 
 
-def _values(items: list[msgspec.Raw], path: str) -> list[Any]:
-    decode = msgspec.json.Decoder().decode
-    try:
-        return [decode(item) for item in items]
-    except (ValueError, RecursionError) as error:
-        raise _wrong_type(error, path) from error
+def _values(section: msgspec.Raw | None, path: str) -> list[Any]:
+    return [] if section is None else _decoded(section, list[Any], path)
 
 
 def _decoded(raw: msgspec.Raw, as_type: type[T], path: str) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ from attrs import evolve
 from dedup2d.geometry.comparing import Comparison
 from dedup2d.geometry.items import Matched
 from dedup2d.geometry.line_changes import forgiven
-from dedup2d.geometry.model import Geometry, Layer
+from dedup2d.geometry.model import Geometry, Insert, Layer
 from dedup2d.geometry.profiles import Leniency
 from dedup2d.geometry.result import Section
 
@@ -69,8 +70,19 @@ def _of_items(matched: Matched, leniency: Leniency) -> Section:
 
 
 def named_layers(geometry: Geometry) -> Mapping[str, Layer]:
-    """Return the layers that someone named."""
-    return {name: layer for name, layer in geometry.layers.items() if name.upper() not in UNNAMED_LAYERS}
+    """Return the layers that someone named and drew on; all named ones where no entity was sent."""
+    drawn = _drawn_layers(geometry)
+    return {
+        name: layer
+        for name, layer in geometry.layers.items()
+        if name.upper() not in UNNAMED_LAYERS and (not drawn or name in drawn)
+    }
+
+
+def _drawn_layers(geometry: Geometry) -> set[str]:
+    """Return the layers of all but inserts, which are gone where they were taken apart."""
+    entities = itertools.chain(geometry.entities, *(block.entities for block in geometry.blocks.values()))
+    return {entity.layer for entity in entities if not isinstance(entity, Insert)}
 
 
 def _of_layers(query: Geometry, other: Geometry, leniency: Leniency) -> Section | None:
