@@ -30,6 +30,8 @@ FITS = 0.9999
 TELLING = 0.3
 """Share from which poses that cover the same are told apart by texts."""
 MARKS = 2_000
+EXACT = 0.01
+"""Share of the tolerance within which ends of a line that was split lie."""
 LARGE = 25_000
 """Segments and arcs above which a sample of them is looked up, in the whole of the other drawing."""
 
@@ -66,7 +68,8 @@ def side(flat: Flat, anchors: Sequence[tuple[int, complex]]) -> Side | None:
     tolerance = min(max(RELATIVE * size, ROUNDED), max(1e-3 * size, 1e-9))
     # Far from the origin doubles are coarser than the drawing may be.
     tolerance = max(tolerance, 16 * np.finfo(float).eps * float(np.abs(box).max()))
-    whole = with_whole_lines(without_copies(flat.ink), tolerance)
+    # Pieces shorter than the tolerance are put together first: their ends would all be in one place.
+    whole = with_whole_lines(with_whole_lines(without_copies(flat.ink), EXACT * tolerance), tolerance)
     lines = with_arcs(whole, tolerance)
     long = merged(lines.segments[~lines.curved], tolerance)
     return Side(lines, box, tolerance, features(lines, long, _shapes(whole, tolerance), anchors, box))
