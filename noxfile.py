@@ -66,7 +66,7 @@ def tests(session: nox.Session) -> None:
 def servers(session: nox.Session) -> None:
     """Test the API once more on Redis, RQ and S3 (which: see tests/servers.py, tests/s3_server.py)."""
     session.install(*TEST_TOOLS, "-e", ".[all]")
-    usual = [f"tests/test_http_{name}.py" for name in ("jobs", "search", "index", "offers")]
+    usual = [f"tests/test_http_{name}.py" for name in ("jobs", "search", "index", "offers", "precision")]
     session.run("pytest", *PARALLEL, *(session.posargs or usual), env={"DEDUP2D_TEST_STACK": "servers"})
 
 

@@ -167,6 +167,26 @@ def test_added_and_removed_are_named_and_capped() -> None:
     assert (removed.counts, len(removed.entries), removed.truncated) == ({"entities.removed": 8}, 8, False)
 
 
+def test_dimensions_that_were_taken_apart_are_still_there() -> None:
+    """If this fails, a drawing saved by a program that explodes dimensions is a revision of itself."""
+    text: Data = {"type": "TEXT", "insert": [20, 42], "text": "40", "height": 3}
+    arrow: Data = {"type": "HATCH", "pattern": "SOLID", "solid": True, "paths": [[[0, 40], [2, 41], [2, 39]]]}
+    line: Data = {"type": "LINE", "start": [0, 40], "end": [40, 40]}
+    parts = [text, arrow, line]
+    dimension = {"type": "DIMENSION", "block": "*D1", "value": 40, "points": [[0, 0], [40, 0]]}
+    other = {"type": "DIMENSION", "value": 25, "insert": [-9, 9]}
+    fill = {"type": "HATCH", "pattern": "SOLID", "solid": True, "paths": [[[9, 9], [12, 9], [12, 12]]]}
+    note = {"type": "TEXT", "insert": [5, -20], "text": "NOTE", "height": 3}
+    rest = [*plate()["entities"], other, fill, note]
+    whole: Data = {"entities": [*rest, dimension], "blocks": {"*D1": {"entities": parts}}}
+    apart: Data = {"entities": [*rest, *parts]}
+
+    assert value(of(whole, apart)) > 0.999
+    assert value(of(apart, whole)) > 0.999
+    changed: Data = {"entities": [*rest, {**text, "text": "41"}, arrow, line]}
+    assert value(of(whole, changed)) < 0.98
+
+
 def test_versions_are_forgiven_what_strict_is_not() -> None:
     """If this fails, revisions score no better as versions than as the same drawing, or strangers do."""
     one, two = plate(), plate(width=260, holes=7)
