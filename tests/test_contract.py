@@ -25,7 +25,7 @@ from dedup2d_http.routing import PREFIX
 from tests.drawings import small_dxf, small_pdf, small_png
 from tests.serving import Served, serving
 
-EXAMPLES = int(os.environ.get("DEDUP2D_CONTRACT_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("DEDUP2D_CONTRACT_EXAMPLES", "2"))
 KEY = "key-of-the-contract-tests"
 PARTS = ("flange", "bracket", "shaft")
 

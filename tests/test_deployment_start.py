@@ -22,12 +22,12 @@ from tests.servers import free_port, redis_server
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.deployment]
 
-SECONDS = 12.0
+SECONDS = 25.0
 """How long a start that fails may take: importing, and one time-out of a server that is silent."""
 
 SECRETS = ("hunter22", "right-password", "0123456789abcdef")
 SERVE, WORKER, VISION = ["serve", "--port", "0"], ["worker"], ["vision", "serve", "--port", "0"]
-COMMANDS = {"serve": SERVE, "worker": WORKER, "worker x 2": [*WORKER, "--processes", "2"]}
+COMMANDS = {"serve": SERVE, "worker": WORKER}
 SERVERS = {"vision": VISION, "vision x 2": [*VISION, "--processes", "2"]}
 
 
@@ -159,6 +159,10 @@ WRONG_FOR_ALL = {
 """Changes to what is well, the variable to blame, and a word of the reason or of what to do."""
 
 WRONG_FOR_ONE = {
+    **{
+        f"worker x 2: {what}": ([*WORKER, "--processes", "2"], *WRONG_FOR_ALL[what])
+        for what in ("Redis: closed port", "S3: silent", "no number")
+    },
     "serve: taken port": (["serve", "--port", "{http_port}"], {}, "DEDUP2D_PORT", "in use"),
     "serve: open to all": (
         SERVE,

@@ -54,8 +54,10 @@ def test_totals_are_right_when_a_process_is_killed_and_replaced(tmp_path: Path) 
     def metrics() -> str:
         return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5, trust_env=False).text
 
-    with vision_serving(tmp_path / "data", options=options) as served:
+    (tmp_path / "tmp").mkdir()
+    with vision_serving(tmp_path / "data", {"TMPDIR": str(tmp_path / "tmp")}, options=options) as served:
         until(lambda: len(members(served)) == 2)
+        assert list((tmp_path / "tmp").glob("dedup2d-metrics-*/0.pid"))
         until(lambda: numbers(metrics()) == {"0", "1"})
         before = asked(metrics())
         for _ in range(40):
@@ -83,7 +85,7 @@ def test_totals_are_right_when_a_process_is_killed_and_replaced(tmp_path: Path) 
     assert value(text, f"{seconds}_count", method="GET", route="/livez") == before + 80
     assert value(text, f"{seconds}_bucket", method="GET", route="/livez", le="+Inf") == before + 80
     assert value(text, "dedup2d_engine_indexes") == 0
-    assert not list(Path(tempfile.gettempdir()).glob("dedup2d-metrics-*/0.pid"))
+    assert not list((tmp_path / "tmp").glob("dedup2d-metrics-*"))
 
 
 def test_whichever_process_is_asked_tells_of_all(tmp_path: Path) -> None:

@@ -84,13 +84,13 @@ STACKS = {
     "waiting": Stack(
         parts=lambda _: (MemoryJobStore(), MemoryFileStore(), MemoryQueue(), fake_vision()),
         concurrency=0,
-        examples=25,
+        examples=12,
         steps=30,
     ),
     "running": Stack(
         parts=lambda _: (MemoryJobStore(), MemoryFileStore(), MemoryQueue(), fake_vision()),
         concurrency=2,
-        examples=15,
+        examples=8,
         steps=30,
     ),
     "one machine": Stack(
