@@ -15,20 +15,19 @@ PYTHONS = nox.project.python_versions(PROJECT)
 TEST_TOOLS = nox.project.dependency_groups(PROJECT, "test", "bench")
 # Many tests wait for processes and servers, so that there may be one more than there are cores.
 PARALLEL = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
-# What reckons with arrays, reads files of deploy/ or throws random bytes finds the same on every Python.
-ELSEWHERE = (
-    *("-m", "not deployment and not once"),
-    *(
-        f"--ignore-glob=tests/test_{some}.py"
-        for some in ("engine_*", "deploy_*", "http_fuzz*", "geometry_scoring")
-    ),
+# What reckons with arrays, reads files of deploy/, throws random bytes, or starts the command once more for
+# each of its answers finds the same on every Python.
+ONCE = (
+    *("engine_*", "geometry_*", "precision*", "readers_hostile", "vision_learned", "job_store_machine", "export"),
+    *("cli_search", "cli_smoke", "cli_geometry", "cli_jobs", "deploy_*", "http_fuzz*", "http_hostile", "s3_start"),
 )
+ELSEWHERE = ("-m", "not deployment and not once", *(f"--ignore-glob=tests/test_{some}.py" for some in ONCE))
 LINT_TOOLS = nox.project.dependency_groups(PROJECT, "lint")
 
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
 nox.options.download_python = "never"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "bare", "tests", "servers"]
+nox.options.sessions = ["lint", "types", "bare", "tests"]
 
 
 @nox.session
@@ -56,18 +55,25 @@ def bare(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Test everything; whole deployments, and what takes long and needs one Python only, on the first."""
+    """Test everything; what needs one Python only on the first, there the API on Redis, RQ and S3 too."""
     session.install(*TEST_TOOLS, "-e", ".[all]")
     some = () if session.python == PYTHONS[0] else ELSEWHERE
     session.run("pytest", *PARALLEL, "--durations", "20", *some, *session.posargs)
+    if session.python == PYTHONS[0] and not session.posargs:
+        on_servers(session)
 
 
-@nox.session(python=PYTHONS[0])
+def on_servers(session: nox.Session) -> None:
+    usual = [f"tests/test_http_{name}.py" for name in ("jobs", "search", "index", "offers")]
+    chosen = session.posargs or [*usual, "tests/test_precision.py"]
+    session.run("pytest", *PARALLEL, *chosen, env={"DEDUP2D_TEST_STACK": "servers"})
+
+
+@nox.session(default=False, python=PYTHONS[0])
 def servers(session: nox.Session) -> None:
-    """Test the API once more on Redis, RQ and S3 (which: see tests/servers.py, tests/s3_server.py)."""
+    """Test the API on Redis, RQ and S3 only (which: see tests/servers.py, tests/s3_server.py)."""
     session.install(*TEST_TOOLS, "-e", ".[all]")
-    usual = [f"tests/test_http_{name}.py" for name in ("jobs", "search", "index", "offers", "precision")]
-    session.run("pytest", *PARALLEL, *(session.posargs or usual), env={"DEDUP2D_TEST_STACK": "servers"})
+    on_servers(session)
 
 
 @nox.session(default=False, python=PYTHONS[0])
