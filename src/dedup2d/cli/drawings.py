@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 from dedup2d.cli.exits import Exit
-from dedup2d.cli.options import DataDir, Json, Quiet, at_least_one, load_settings
+from dedup2d.cli.options import DataDir, Json, PageLimit, PageToken, Quiet, at_least_one, load_settings
 from dedup2d.cli.session import Session, open_session, run_async
 from dedup2d.cli.terminal import Column, Terminal
 from dedup2d.cli.text import counted, shown_path, visible
@@ -33,15 +33,8 @@ _COLUMNS = (
 
 def drawings(
     *,
-    limit: Annotated[
-        int,
-        Parameter(
-            name=("--limit", "-n"),
-            help="Most drawings listed, 1 to 500.",
-            validator=validators.Number(gte=1, lte=500),
-        ),
-    ] = 50,
-    page_token: Annotated[str | None, Parameter(help="Go on where an earlier list ended.")] = None,
+    limit: PageLimit = 50,
+    page_token: PageToken = None,
     all_: Annotated[
         bool, Parameter(name="--all", negative="", show_default=False, help="List all, page after page.")
     ] = False,

@@ -16,7 +16,7 @@ from cyclopts import App, Parameter, validators
 
 from dedup2d.build import build_jobs, build_service
 from dedup2d.cli.exits import Exit
-from dedup2d.cli.options import DataDir, Json, Quiet, at_least_one, load_settings
+from dedup2d.cli.options import DataDir, Json, PageLimit, PageToken, Quiet, at_least_one, load_settings
 from dedup2d.cli.session import run_async
 from dedup2d.cli.terminal import Column, Terminal
 from dedup2d.cli.text import counted, visible
@@ -71,15 +71,8 @@ def list_jobs(
     *,
     tenant: Tenant = None,
     status: Annotated[JobStatus | None, Parameter(help="Only jobs of this status.")] = None,
-    limit: Annotated[
-        int,
-        Parameter(
-            name=("--limit", "-n"),
-            help="Most jobs listed, 1 to 500.",
-            validator=validators.Number(gte=1, lte=500),
-        ),
-    ] = 50,
-    page_token: Annotated[str | None, Parameter(help="Go on where an earlier list ended.")] = None,
+    limit: PageLimit = 50,
+    page_token: PageToken = None,
     json: Json = False,
     quiet: Quiet = False,
     data_dir: DataDir = None,

@@ -13,11 +13,11 @@ from typing import Annotated
 from uuid import uuid4
 
 from attrs import evolve
-from cyclopts import App, Parameter, validators
+from cyclopts import App, Parameter
 
 from dedup2d.audit import audit, operator
 from dedup2d.cli.exits import Exit
-from dedup2d.cli.options import DataDir, Json, Quiet, at_least_one, load_settings
+from dedup2d.cli.options import DataDir, Json, PageLimit, PageToken, Quiet, at_least_one, load_settings
 from dedup2d.cli.session import run_async
 from dedup2d.cli.terminal import Column, Terminal
 from dedup2d.cli.text import counted, visible
@@ -114,15 +114,8 @@ def create(
 def list_keys(
     *,
     tenant: Annotated[str | None, Parameter(help="Only the keys of this tenant. [default: all]")] = None,
-    limit: Annotated[
-        int,
-        Parameter(
-            name=("--limit", "-n"),
-            help="Most keys listed, 1 to 500.",
-            validator=validators.Number(gte=1, lte=500),
-        ),
-    ] = 50,
-    page_token: Annotated[str | None, Parameter(help="Go on where an earlier list ended.")] = None,
+    limit: PageLimit = 50,
+    page_token: PageToken = None,
     json: Json = False,
     quiet: Quiet = False,
     data_dir: DataDir = None,

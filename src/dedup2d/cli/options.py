@@ -25,6 +25,8 @@ __all__ = [
     "MetricsHost",
     "MetricsPort",
     "ModeOption",
+    "PageLimit",
+    "PageToken",
     "Preset",
     "Quiet",
     "Similar",
@@ -48,6 +50,15 @@ DataDir = Annotated[
 Json = Annotated[
     bool, Parameter(name="--json", negative="", show_default=False, group=_SHARED, help="Print JSON.")
 ]
+PageLimit = Annotated[
+    int,
+    Parameter(
+        name=("--limit", "-n"),
+        help="Most that are listed, 1 to 500.",
+        validator=validators.Number(gte=1, lte=500),
+    ),
+]
+PageToken = Annotated[str | None, Parameter(help="Go on where an earlier list ended.")]
 Quiet = Annotated[
     bool,
     Parameter(

@@ -17,7 +17,7 @@ __all__ = ["page_of"]
 
 def page_of(resources: Iterable[Resource[Api]]) -> Resource[Api]:
     """Return the root, whose page lists *resources*."""
-    lines = "\n".join(f"{', '.join(sorted(each.methods)):<12} {escape(each.path)}" for each in resources)
+    lines = "\n".join(f"{', '.join(sorted(each.methods)):<17} {escape(each.path)}" for each in resources)
     text = _PAGE.format(version=escape(version("dedup2d")), lines=lines, prefix=PREFIX)
 
     @operation(
