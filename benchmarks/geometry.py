@@ -2,7 +2,7 @@
 Measures the geometry score: how time and memory grow, and what pairs of a corpus score.
 
     python -m benchmarks.geometry growth [--sizes N ...]
-    python -m benchmarks.geometry pairs --corpus FOLDER [--strangers N]
+    python -m benchmarks.geometry pairs --corpus FOLDER [--strangers N] [--processes N]
 
 `growth` scores made-up drawings of each size against a revision and against a stranger, each size in a
 process of its own. `pairs` extracts the corpus's DXF files and prints how natural pairs, siblings of a
@@ -35,13 +35,15 @@ from dedup2d.geometry.scoring import score
 MIB = 1024**2
 SHOWN = (0.0, 0.05, 0.5, 0.95, 1.0)
 
+_DRAWINGS: dict[str, Geometry] = {}
+
 
 def main() -> None:
     options = _options()
     if options.what == "growth":
         growth(options.sizes)
     else:
-        pairs(options.corpus, options.strangers)
+        pairs(options.corpus, options.strangers, options.processes)
 
 
 def growth(sizes: Iterable[int]) -> None:
@@ -116,8 +118,8 @@ def drawing(size: int, seed: int) -> list[dict[str, Any]]:
     return made
 
 
-def pairs(corpus: Path, strangers: int) -> None:
-    """Print how the pairs of *corpus* score, by kind."""
+def pairs(corpus: Path, strangers: int, processes: int) -> None:
+    """Print how the pairs of *corpus* score, by kind, and those that are not as they should be."""
     rows = {row["id"]: row for row in _lines(corpus / "manifest.jsonl")}
     drawings = dict(_extracted(corpus, rows))
     known: set[frozenset[str]] = set()
@@ -135,20 +137,36 @@ def pairs(corpus: Path, strangers: int) -> None:
         groups["family"] += [p for p in itertools.combinations(members, 2) if frozenset(p) not in known]
     groups["self"] = [(key, key) for key in drawings]
     groups["stranger"] = list(itertools.islice(_strangers(list(drawings), rows, known), strangers))
+    odd = []
     print("| pairs | number | strict: lowest, 5 %, median, 95 %, highest | version: the same |")
     print("| --- | ---: | --- | --- |")
-    for kind, members in groups.items():
-        scores = [
-            [
-                found
-                for a, b in members
-                if (found := score(drawings[a], drawings[b], profile=p).score) is not None
-            ]
-            for p in ("strict", "version")
-        ]
-        if scores[0]:
-            shown = [", ".join(f"{q:.3f}" for q in np.quantile(each, SHOWN)) for each in scores]
-            print(f"| {kind} | {len(scores[0])} | {shown[0]} | {shown[1]} |", flush=True)
+    _DRAWINGS.update(drawings)
+    with multiprocessing.get_context("fork").Pool(processes) as pool:  # which has the drawings already
+        for kind, members in groups.items():
+            found = [one for one in pool.imap(_scored, members, 4) if one is not None]
+            if found:
+                strict, version = np.array([scores for _, scores in found]).T
+                shown = [
+                    ", ".join(f"{q:.3f}" for q in np.quantile(each, SHOWN)) for each in (strict, version)
+                ]
+                print(f"| {kind} | {len(found)} | {shown[0]} | {shown[1]} |", flush=True)
+                odd += [(kind, *one) for one in found if _is_odd(kind, *one[1])]
+    for kind, (one, two), (strict_score, version_score) in odd:
+        print(f"{kind}: {one} {two} strict {strict_score:.3f} version {version_score:.3f}")
+
+
+def _is_odd(kind: str, strict: float, version: float) -> bool:
+    if kind == "self":
+        return strict < 1
+    if kind == "stranger":
+        return strict >= 0.8
+    return strict >= 0.95 if kind == "family" else version < 0.8
+
+
+def _scored(pair: tuple[str, str]) -> tuple[tuple[str, str], tuple[float, float]] | None:
+    one, two = (_DRAWINGS[key] for key in pair)
+    strict, version = (score(one, two, profile=profile).score for profile in ("strict", "version"))
+    return None if strict is None or version is None else (pair, (strict, version))
 
 
 def _strangers(
@@ -183,6 +201,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000])
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--strangers", type=int, default=500)
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     if options.what == "pairs" and options.corpus is None:
         parser.error("pairs need --corpus")
