@@ -15,6 +15,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from attrs import evolve
 from PIL import Image
 
 from dedup2d.engine import rows
@@ -31,8 +32,8 @@ from dedup2d.protocols import VisionClient
 from dedup2d.readers import ReadLimits
 from dedup2d.testing.plans import blank_plan, drawing_file, plan
 from dedup2d.testing.vision import VISION_CLIENT_CHECKS
-from dedup2d.types import AddResult, Area, Relation, SearchParams, SearchResult, Verdict
-from dedup2d.vision import answers, embedded, search
+from dedup2d.types import AddResult, Area, Mode, Relation, SearchParams, SearchResult, Verdict
+from dedup2d.vision import answers, effort, embedded, search
 from dedup2d.vision.embedded import EmbeddedVision
 
 from .drawings import revised_png, small_png
@@ -147,7 +148,7 @@ async def test_too_many_pages_are_named(vision: EmbeddedVision, monkeypatch: pyt
 
 async def test_modes_verify_more_and_more(vision: EmbeddedVision, monkeypatch: pytest.MonkeyPatch) -> None:
     """`fast` would not be fast, or `precise` not look closer."""
-    monkeypatch.setitem(search._VERIFIED, search.Mode.BALANCED, 1)
+    monkeypatch.setitem(effort.EFFORTS, Mode.BALANCED, evolve(effort.EFFORTS[Mode.BALANCED], verified=1))
     for seed in range(3):
         await add(vision, seed)
         await vision.add("tenant", drawing_file(plan(seed, compression=2), "again.png"))
@@ -161,6 +162,22 @@ async def test_modes_verify_more_and_more(vision: EmbeddedVision, monkeypatch: p
     assert verified[:2] == [0, 1]
     assert verified[2] >= 2
     assert plain.level_stats["l4"] == 0
+
+
+async def test_a_no_is_said_after_a_longer_look_only(
+    vision: EmbeddedVision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part would be drawn again because the candidate that was right came after the first few."""
+    monkeypatch.setitem(effort.EFFORTS, Mode.BALANCED, evolve(effort.EFFORTS[Mode.BALANCED], verified=1))
+    for seed in range(4):
+        await add(vision, seed)
+
+    known, unknown = await find(vision, 1), await find(vision, 9)
+    assert (names(known), known.level_stats["l4"]) == (["plan-1.png"], 1)
+    assert names(unknown) == []
+    assert unknown.level_stats["l4"] > 1
+    assert unknown.level_stats["l4"] <= unknown.level_stats["l2"] + 1  # the first again, with all features
+    assert unknown.level_stats["l2"] <= 4
 
 
 async def test_the_difference_to_a_revision_is_shown(vision: EmbeddedVision) -> None:

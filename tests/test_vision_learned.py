@@ -20,7 +20,7 @@ from dedup2d.readers import ReadLimits
 from dedup2d.settings import Settings
 from dedup2d.testing.plans import drawing_file, plan
 from dedup2d.types import AddResult, Mode, Relation, SearchParams, SearchResult, Verdict
-from dedup2d.vision import learned, search
+from dedup2d.vision import effort, learned, search
 from dedup2d.vision.embedded import EmbeddedVision
 from dedup2d.vision.indexes import Index
 from dedup2d.vision.learned import NO_MODEL, NO_VERIFICATION, most_alike, opened, with_alike
@@ -146,7 +146,8 @@ async def test_a_drawing_of_the_index_finds_its_like(
         return []
 
     monkeypatch.setattr(Index, "candidates", nothing)
-    monkeypatch.setitem(search._VERIFIED_BY_L3, Mode.BALANCED, 1)
+    for mode in (Mode.BALANCED, Mode.PRECISE):
+        monkeypatch.setitem(effort.EFFORTS, mode, evolve(effort.EFFORTS[mode], by_l3=1))
     found = await vision.neighbours("tenant", added.drawing_id, WITH_ML)
 
     assert names(found) == ["again.png"]

@@ -24,25 +24,17 @@ from dedup2d.engine.verify import Evidence
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.protocols import Progress
 from dedup2d.types import Drawing, Match, Mode, SearchParams, Transform, Verdict
+from dedup2d.vision.effort import EFFORTS, SURE, Effort, Placement, placements, worth_a_look
 from dedup2d.vision.indexes import Index
 from dedup2d.vision.learned import NO_MODEL, NO_VERIFICATION, Learned, lacking, most_alike, with_alike
 
 __all__ = ["MAX_PAGES", "Found", "QuerySheet", "Search", "missing_place"]
 
 T = TypeVar("T")
-Placement = tuple[float, ...] | None
 
 MAX_PAGES = 50
 """Pages of a query that are searched for; the others are named in a warning."""
 
-_VERIFIED = {Mode.FAST: 0, Mode.BALANCED: 12, Mode.PRECISE: 50}
-_VERIFIED_BY_L3 = {Mode.FAST: 0, Mode.BALANCED: 6, Mode.PRECISE: 12}
-_VERIFIED_LEAST = 3
-_VERIFIED_IN_ALL = 200
-_LOOKED_AT_LEAST = {Mode.FAST: 0, Mode.BALANCED: 4, Mode.PRECISE: 40}
-_SOUGHT_BY_ALL = {Mode.FAST: 0, Mode.BALANCED: 2, Mode.PRECISE: 12}
-_MANY_VOTES = 10
-_HARDLY = 0.1  # of the best candidate's score
 _BATCH = 12
 """Candidates that one child looks at; it makes the query ready first, which costs about as much as two."""
 _SAME_BYTES = 500
@@ -134,7 +126,8 @@ class Search:
         self._learned = learned if params.enable_ml else None
         self._hits: dict[int, Hit] = {}
         self._warnings: list[str] = []
-        self._looked_at = self._asked = self._verified = 0
+        self._named: set[tuple[int, int]] = set()
+        self._asked = self._verified = 0
         self._candidates_ms = self._learned_ms = self._verify_ms = 0.0
 
     async def run(self, sheets: Sequence[QuerySheet]) -> Found:
@@ -149,13 +142,13 @@ class Search:
         hits = _competing(sorted(self._hits.values(), key=lambda hit: hit.rank)[: self._params.max_results])
         return Found(
             matches=await self._with_differences(hits),
-            final_level=4 if self._verified else 2 if self._looked_at else 1,
+            final_level=4 if self._verified else 2 if self._named else 1,
             candidates_ms=self._candidates_ms,
             verify_ms=self._verify_ms,
             learned_ms=self._learned_ms,
             stats={
                 "l1": len(self._index.live) * len(sheets),
-                "l2": self._looked_at,
+                "l2": len(self._named),
                 "l4": self._verified,
             }
             | ({"l3": self._asked} if self._params.enable_ml else {}),
@@ -179,14 +172,25 @@ class Search:
     def _warn_of_no_learning(self) -> None:
         if self._params.enable_ml and self._learned is None:
             self._warnings.append(NO_MODEL)
-        elif self._learned and not self._share(1):
+        elif self._learned and not (self._params.enable_geometric and EFFORTS[self._params.mode].verified):
             self._warnings.append(NO_VERIFICATION)
 
     async def _search_sheet(self, sheet: QuerySheet, sheets: int) -> None:
+        tried: dict[int, bool] = {}
+        await self._look(sheet, sheets, EFFORTS[self._params.mode], tried)
+        found = max(
+            (hit.judgement.similarity for hit in self._hits.values() if hit.sheet is sheet), default=0.0
+        )
+        if self._params.mode is Mode.BALANCED and tried and found < SURE:
+            await self._look(sheet, sheets, EFFORTS[Mode.PRECISE], tried)
+
+    async def _look(self, sheet: QuerySheet, sheets: int, effort: Effort, tried: dict[int, bool]) -> None:
+        """Look with *effort*; *tried* says which candidates were verified already, and if by all features."""
         started = time.perf_counter()
-        candidates = await self._candidates(sheet)
+        share = effort.share(sheets) if self._params.enable_geometric else 0
+        candidates = await self._candidates(sheet, effort)
         self._candidates_ms += _since(started)
-        by_l3 = min(_VERIFIED_BY_L3[self._params.mode], self._share(sheets))
+        by_l3 = min(effort.by_l3, share)
         if by_l3:
             candidates = with_alike(candidates, await self._alike(sheet, candidates, by_l3))
         started = time.perf_counter()
@@ -196,11 +200,20 @@ class Search:
         candidates = [one for one in candidates if self._may_answer(one.key, drawings)]
         exact = {one.key for one in candidates if self._is_exact(drawings[one.key], sheet)}
         self._candidates_ms += _since(started)
-        self._looked_at += len(candidates)
+        self._named |= {(sheet.page, one.key) for one in candidates}
         doubtful = [one for one in candidates if one.key not in exact]
-        chosen = _worth_a_look(doubtful, _LOOKED_AT_LEAST[self._params.mode])[: self._share(sheets)]
-        evidence = await self._verify(sheet, [*chosen, *most_alike(doubtful, chosen, by_l3)])
+        chosen = worth_a_look(doubtful, effort.surely)[:share]
+        chosen += most_alike(doubtful, chosen, by_l3)
+        seen = placements(chosen, effort.by_all)
+        anew = [
+            one for one in chosen if one.key not in tried or (seen[one.key] is None and not tried[one.key])
+        ]
+        evidence = await self._verify(sheet, anew, seen)
+        told = {one.key for one in candidates} - tried.keys() | {one.key for one in anew}
+        tried |= {one.key: seen[one.key] is None for one in anew}
         for one in candidates:
+            if one.key not in told:
+                continue
             self._keep(
                 Hit(
                     key=one.key,
@@ -212,13 +225,13 @@ class Search:
                 )
             )
 
-    async def _candidates(self, sheet: QuerySheet) -> list[Candidate]:
+    async def _candidates(self, sheet: QuerySheet, effort: Effort) -> list[Candidate]:
         """Return what the levels 1 and 2 name, and what has the query's bytes."""
         same = await anyio.to_thread.run_sync(
             lambda: self._index.catalogue.same_bytes(self._file_hash, limit=_SAME_BYTES)
         )
         # Those are left out later or need no search; room for others must remain.
-        limit = max(self._params.max_results, _VERIFIED[self._params.mode]) + len(same) + 1
+        limit = max(self._params.max_results, effort.verified) + len(same) + 1
         found = [] if sheet.blank else await self._index.candidates(sheet.fingerprint, limit)
         named = {one.key for one in found}
         return [Candidate(key=key) for key, page in same if page == sheet.page and key not in named] + found
@@ -249,36 +262,17 @@ class Search:
     def _is_exact(self, drawing: Drawing, sheet: QuerySheet) -> bool:
         return drawing.file_hash == self._file_hash and drawing.page == sheet.page
 
-    def _share(self, sheets: int) -> int:
-        """Return how many candidates of one sheet are verified, so that many sheets stay affordable."""
-        if not self._params.enable_geometric:
-            return 0
-        most = _VERIFIED[self._params.mode]
-        return min(most, max(_VERIFIED_LEAST, _VERIFIED_IN_ALL // sheets))
-
-    async def _verify(self, sheet: QuerySheet, candidates: list[Candidate]) -> dict[int, Evidence]:
+    async def _verify(
+        self, sheet: QuerySheet, candidates: list[Candidate], seen: dict[int, Placement]
+    ) -> dict[int, Evidence]:
         if not candidates:
             return {}
         started = time.perf_counter()
         self._progress(f"verifying {len(candidates)} candidates")
-        seen = self._seen(candidates)
         batches = [candidates[start : start + _BATCH] for start in range(0, len(candidates), _BATCH)]
         found = await _all_of([partial(self._verify_batch, sheet, batch, seen) for batch in batches])
         self._verify_ms += _since(started)
         return {key: one for part in found for key, one in part.items()}
-
-    def _seen(self, candidates: list[Candidate]) -> dict[int, Placement]:
-        """
-        Where to lay the query on each; None, to look for it with all features.
-
-        That takes longer: it is for those that many features speak for, and for the first ones, as the few
-        hits of a drawing whose features are common may agree on a wrong place.
-        """
-        first = _SOUGHT_BY_ALL[self._params.mode]
-        return {
-            one.key: None if one.votes >= _MANY_VOTES or number < first else one.placement
-            for number, one in enumerate(candidates)
-        }
 
     async def _verify_batch(
         self, sheet: QuerySheet, candidates: list[Candidate], seen: dict[int, Placement]
@@ -332,12 +326,6 @@ class Search:
 
     async def _call(self, func: Callable[..., T], *args: object) -> T:
         return await self._children.call(func, *args, seconds=self._seconds, name=self._name)
-
-
-def _worth_a_look(candidates: list[Candidate], surely: int) -> list[Candidate]:
-    """The first *surely* ones, and of the others those that anything much speaks for beside the best."""
-    least = _HARDLY * max((one.score for one in candidates), default=0.0)
-    return [one for number, one in enumerate(candidates) if number < surely or one.score >= least]
 
 
 def _match(hit: Hit) -> Match:
