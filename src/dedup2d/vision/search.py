@@ -71,10 +71,16 @@ class Hit:
     exact: bool
 
     @property
-    def rank(self) -> tuple[float, bool, float, int, int]:
-        """Order of matches, best first; the very same file comes before what only looks the same."""
-        judged = self.judgement
-        return -judged.similarity, not self.exact, -judged.confidence, self.sheet.page, self.key
+    def rank(self) -> tuple[float, bool, float, float, int, int]:
+        """
+        Order of matches, best first; the very same file comes before what only looks the same.
+
+        What a fax or scan left of two revisions may be the same within noise: then that comes first of which
+        more agrees.
+        """
+        judged, found = self.judgement, self.evidence
+        agreed = found.query.agreed + found.other.agreed if found else 0.0
+        return -judged.similarity, not self.exact, -agreed, -judged.confidence, self.sheet.page, self.key
 
 
 @frozen(kw_only=True)
