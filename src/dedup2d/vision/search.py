@@ -133,7 +133,8 @@ class Search:
         self._hits: dict[int, Hit] = {}
         self._warnings: list[str] = []
         self._named: set[tuple[int, int]] = set()
-        self._asked = self._verified = 0
+        self._asked: dict[int, int] = {}
+        self._verified = 0
         self._candidates_ms = self._learned_ms = self._verify_ms = 0.0
 
     async def run(self, sheets: Sequence[QuerySheet]) -> Found:
@@ -157,7 +158,7 @@ class Search:
                 "l2": len(self._named),
                 "l4": self._verified,
             }
-            | ({"l3": self._asked} if self._params.enable_ml else {}),
+            | ({"l3": sum(self._asked.values())} if self._params.enable_ml else {}),
             warnings=tuple(dict.fromkeys(self._warnings)),
         )
 
@@ -256,7 +257,7 @@ class Search:
                 named.add(self._leave_out)  # or it would take the place of an answer
             found, asked = await self._index.alike(self._learned.model, vector, named, most)
             self._warnings += lacking(len(self._index.live), asked)
-            self._asked += asked
+            self._asked[sheet.page] = asked
         self._learned_ms += _since(started)
         return found
 
