@@ -167,6 +167,17 @@ def test_added_and_removed_are_named_and_capped() -> None:
     assert (removed.counts, len(removed.entries), removed.truncated) == ({"entities.removed": 8}, 8, False)
 
 
+def test_lines_that_lie_close_together_are_found_again() -> None:
+    """If this fails, a drawing with a dense hatch of lines differs from itself, moved."""
+    close = [
+        {"type": "LINE", "start": [50 + n % 3, 50 + 0.01 * n], "end": [140 - n % 5, 50 + 0.01 * n]}
+        for n in range(60)
+    ]
+    dense: Data = {"entities": [*plate()["entities"], *close]}
+    assert value(of(dense, dense)) == 1
+    assert value(of(dense, turned(dense, 0.0, 1.0, (30.0, 20.0)))) > 0.9999
+
+
 def test_dimensions_that_were_taken_apart_are_still_there() -> None:
     """If this fails, a drawing saved by a program that explodes dimensions is a revision of itself."""
     text: Data = {"type": "TEXT", "insert": [20, 42], "text": "40", "height": 3}

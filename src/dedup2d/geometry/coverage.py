@@ -16,6 +16,10 @@ GROUND_POINTS = (4_000, 30, 60_000)
 SAMPLE_POINTS = (1_500, 12, 60_000)
 """Points on all line work: at least, for each segment or arc, at most."""
 NEIGHBOURS = 6
+NEIGHBOURS_IN_CROWDS = 64
+"""Asked where the first are all of other lines, as in hatches and along lines that lie close together."""
+STRANGERS_MISS = 0.8
+"""Share of points that have no partner in a stranger, however many neighbours are asked."""
 MAX_SLACK = 50
 """Tolerances that a chord may lie off the curve it stands for."""
 CROSSING = 0.4  # sine of the angle from which a line crosses rather than follows another
@@ -92,27 +96,50 @@ def _keys(samples: Samples, spacing: float) -> Floats:
     return np.column_stack([samples.points, spacing * (x * x - y * y), spacing * 2 * x * y])
 
 
-def covered(samples: Samples, lines: Linework, on: Ground, tolerance: float) -> np.ndarray:
+def covered(
+    samples: Samples, lines: Linework, on: Ground, tolerance: float, *, in_crowds: bool = False
+) -> np.ndarray:
     """
     Return for each of the *samples* of *lines* whether *on* has a line there that runs alike.
 
     Chords lie off the arc that they stand for by their height: that is allowed where their ends are on it.
+    With *in_crowds* lines that lie closer together than the points of *on* are told apart too; that takes
+    longer, and is not tried for strangers.
     """
-    k = min(NEIGHBOURS, len(on.owner))
+    found = np.zeros(len(samples.owner), bool)
+    everything = np.arange(len(found))
+    _look(samples, lines, on, tolerance, todo=everything, neighbours=NEIGHBOURS, found=found)
+    left = np.flatnonzero(~found)
+    if in_crowds and 0 < len(left) <= STRANGERS_MISS * len(found):
+        _look(samples, lines, on, tolerance, todo=left, neighbours=NEIGHBOURS_IN_CROWDS, found=found)
+    return found
+
+
+def _look(
+    samples: Samples,
+    lines: Linework,
+    on: Ground,
+    tolerance: float,
+    *,
+    todo: Ints,
+    neighbours: int,
+    found: np.ndarray,
+) -> None:
+    """Mark in *found* those of *todo* that lie on the line of one of their nearest neighbours."""
+    k = min(neighbours, len(on.owner))
     # What is further away than the points of the ground are apart, turned by a crossing, is not followed.
     reach = 1.2 * on.spacing + (MAX_SLACK + 2) * tolerance
-    _, near = on.tree.query(_keys(samples, on.spacing), k=k, distance_upper_bound=reach)
-    near = near.reshape(len(samples.owner), k)
-    found = np.zeros(len(samples.owner), bool)
+    _, near = on.tree.query(_keys(samples, on.spacing)[todo], k=k, distance_upper_bound=reach)
+    near = near.reshape(len(todo), k)
     # The ends of lines, where the nearest may belong to another, make the further neighbours worth asking.
     for column in range(k):
-        todo = np.flatnonzero(~found & (near[:, column] < len(on.owner)))
-        if not len(todo):
+        open_ = np.flatnonzero(~found[todo] & (near[:, column] < len(on.owner)))
+        if not len(open_):
             break
-        found[todo] = _lies_on(
-            samples, lines, on.lines, which=todo, owner=on.owner[near[todo, column]], tolerance=tolerance
+        which = todo[open_]
+        found[which] = _lies_on(
+            samples, lines, on.lines, which=which, owner=on.owner[near[open_, column]], tolerance=tolerance
         )
-    return found
 
 
 def _lies_on(
