@@ -77,6 +77,7 @@ def tests(session: nox.Session) -> None:
 
 
 def on_servers(session: nox.Session) -> None:
+    """Test the API, or what is asked for, on Redis, RQ and S3 (see tests/servers.py, tests/s3_server.py)."""
     usual = [f"tests/test_http_{name}.py" for name in ("jobs", "search", "index", "offers")]
     chosen = session.posargs or [*usual, "tests/test_precision.py"]
     session.run("pytest", *PARALLEL, *chosen, env={"DEDUP2D_TEST_STACK": "servers"})
@@ -84,7 +85,7 @@ def on_servers(session: nox.Session) -> None:
 
 @nox.session(default=False, python=PYTHONS[0])
 def servers(session: nox.Session) -> None:
-    """Test the API on Redis, RQ and S3 only (which: see tests/servers.py, tests/s3_server.py)."""
+    """Do the part of `tests` that runs on Redis, RQ and S3 only."""
     session.install(*TEST_TOOLS, "-e", ".[all]")
     on_servers(session)
 

@@ -191,9 +191,10 @@ def _matched(query: Flat, other: Flat, pose: Pose | None, two: Side | None) -> d
     scale = 1.0 if pose is None else pose.scale
     found: dict[str, Matched] = {}
     apart: tuple[set[str], set[str]] = (set(), set())
-    for name in ("texts", "hatches"):
-        ours, theirs = getattr(query, name), getattr(other, name)
-        drawn = tuple(getattr(flat, f"dimension_{name}") for flat in (query, other))
+    for name, ours, theirs, drawn in (
+        ("texts", query.texts, other.texts, (query.dimension_texts, other.dimension_texts)),
+        ("hatches", query.hatches, other.hatches, (query.dimension_hatches, other.dimension_hatches)),
+    ):
         matched, *paths = without_drawn(
             match(ours, theirs, lambda item, _: item.content, place, reach),
             (ours, theirs),

@@ -133,12 +133,12 @@ def _look(
     near = near.reshape(len(todo), k)
     # The ends of lines, where the nearest may belong to another, make the further neighbours worth asking.
     for column in range(k):
-        open_ = np.flatnonzero(~found[todo] & (near[:, column] < len(on.owner)))
-        if not len(open_):
+        unsure = np.flatnonzero(~found[todo] & (near[:, column] < len(on.owner)))
+        if not len(unsure):
             break
-        which = todo[open_]
+        which = todo[unsure]
         found[which] = _lies_on(
-            samples, lines, on.lines, which=which, owner=on.owner[near[open_, column]], tolerance=tolerance
+            samples, lines, on.lines, which=which, owner=on.owner[near[unsure, column]], tolerance=tolerance
         )
 
 
