@@ -2,11 +2,12 @@
 Measures the geometry score: how time and memory grow, and what pairs of a corpus score.
 
     python -m benchmarks.geometry growth [--sizes N ...]
-    python -m benchmarks.geometry pairs --corpus FOLDER [--strangers N] [--processes N]
+    python -m benchmarks.geometry pairs --corpus FOLDER [--strangers N] [--processes N] [--answers FILE]
 
 `growth` scores made-up drawings of each size against a revision and against a stranger, each size in a
 process of its own. `pairs` extracts the corpus's DXF files and prints how natural pairs, siblings of a
-family, lookalikes and strangers score in both profiles.
+family, lookalikes and strangers score in both profiles. With a file for answers it goes on where it was
+stopped.
 """
 
 from __future__ import annotations
@@ -20,22 +21,30 @@ import random
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dedup2d.errors import Dedup2DError
+from dedup2d.geometry.comparing import compared
 from dedup2d.geometry.extracting import extract
 from dedup2d.geometry.model import Geometry
 from dedup2d.geometry.reading import read_geometry
-from dedup2d.geometry.scoring import score
+from dedup2d.geometry.result import Profile
+from dedup2d.geometry.scoring import Prepared, rated, score
 
 MIB = 1024**2
 SHOWN = (0.0, 0.05, 0.5, 0.95, 1.0)
 
-_DRAWINGS: dict[str, Geometry] = {}
+Pair = tuple[str, str]
+Scores = tuple[float | None, float | None]
+"""In both profiles; None if nothing can be compared."""
+
+_DRAWINGS: dict[str, Prepared] = {}
 
 
 def main() -> None:
@@ -43,7 +52,7 @@ def main() -> None:
     if options.what == "growth":
         growth(options.sizes)
     else:
-        pairs(options.corpus, options.strangers, options.processes)
+        pairs(options.corpus, options.strangers, options.processes, options.answers)
 
 
 def growth(sizes: Iterable[int]) -> None:
@@ -118,41 +127,66 @@ def drawing(size: int, seed: int) -> list[dict[str, Any]]:
     return made
 
 
-def pairs(corpus: Path, strangers: int, processes: int) -> None:
+def pairs(corpus: Path, strangers: int, processes: int, answers: Path | None) -> None:
     """Print how the pairs of *corpus* score, by kind, and those that are not as they should be."""
     rows = {row["id"]: row for row in _lines(corpus / "manifest.jsonl")}
-    drawings = dict(_extracted(corpus, rows))
-    known: set[frozenset[str]] = set()
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for name, label in (("natural_pairs", "type"), ("lookalikes", "label")):
-        for pair in _lines(corpus / f"{name}.jsonl"):
-            known.add(frozenset((pair["a"], pair["b"])))
-            if pair["a"] in drawings and pair["b"] in drawings:
-                groups[pair[label]].append((pair["a"], pair["b"]))
-    families: dict[str, list[str]] = defaultdict(list)
-    for key in drawings:
-        if rows[key]["family"]:
-            families[rows[key]["family"]].append(key)
-    for members in families.values():
-        groups["family"] += [p for p in itertools.combinations(members, 2) if frozenset(p) not in known]
-    groups["self"] = [(key, key) for key in drawings]
-    groups["stranger"] = list(itertools.islice(_strangers(list(drawings), rows, known), strangers))
+    _DRAWINGS.update({key: Prepared(geometry) for key, geometry in _extracted(corpus, rows)})
+    groups = _related(corpus, rows, list(_DRAWINGS))
+    known = {frozenset(pair) for members in groups.values() for pair in members}
+    groups["self"] = [(key, key) for key in _DRAWINGS]
+    groups["stranger"] = _strangers(list(_DRAWINGS), rows, known)[:strangers]
     odd = []
     print("| pairs | number | strict: lowest, 5 %, median, 95 %, highest | version: the same |")
     print("| --- | ---: | --- | --- |")
-    _DRAWINGS.update(drawings)
     with multiprocessing.get_context("fork").Pool(processes) as pool:  # which has the drawings already
         for kind, members in groups.items():
-            found = [one for one in pool.imap(_scored, members, 4) if one is not None]
+            found = [
+                (pair, (strict, version))
+                for pair, (strict, version) in _answered(pool, members, answers)
+                if strict is not None and version is not None
+            ]
             if found:
-                strict, version = np.array([scores for _, scores in found]).T
+                all_strict, all_version = np.array([scores for _, scores in found]).T
                 shown = [
-                    ", ".join(f"{q:.3f}" for q in np.quantile(each, SHOWN)) for each in (strict, version)
+                    ", ".join(f"{q:.3f}" for q in np.quantile(each, SHOWN))
+                    for each in (all_strict, all_version)
                 ]
                 print(f"| {kind} | {len(found)} | {shown[0]} | {shown[1]} |", flush=True)
                 odd += [(kind, *one) for one in found if _is_odd(kind, *one[1])]
     for kind, (one, two), (strict_score, version_score) in odd:
         print(f"{kind}: {one} {two} strict {strict_score:.3f} version {version_score:.3f}")
+
+
+def _related(
+    corpus: Path, rows: Mapping[str, Mapping[str, Any]], keys: Sequence[str]
+) -> dict[str, list[Pair]]:
+    """Return the pairs that the corpus relates, by what it calls them."""
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    known: set[frozenset[str]] = set()
+    for name, label in (("natural_pairs", "type"), ("lookalikes", "label")):
+        for pair in _lines(corpus / f"{name}.jsonl"):
+            known.add(frozenset((pair["a"], pair["b"])))
+            if pair["a"] in keys and pair["b"] in keys:
+                groups[pair[label]].append((pair["a"], pair["b"]))
+    families: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        if rows[key]["family"]:
+            families[rows[key]["family"]].append(key)
+    for members in families.values():
+        groups["family"] += [p for p in itertools.combinations(members, 2) if frozenset(p) not in known]
+    return groups
+
+
+def _answered(pool: Pool, members: Sequence[Pair], answers: Path | None) -> Iterable[tuple[Pair, Scores]]:
+    """Yield the scores of *members*: those that *answers* has, and the others, which are added there."""
+    rows = _lines(answers) if answers and answers.exists() else []
+    known: dict[Pair, Scores] = {(row["pair"][0], row["pair"][1]): row["scores"] for row in rows}
+    yield from ((pair, known[pair]) for pair in members if pair in known)
+    with answers.open("a") if answers else nullcontext() as kept:
+        for pair, scores in pool.imap(_scored, [pair for pair in members if pair not in known], 4):
+            if kept:
+                print(json.dumps({"pair": pair, "scores": scores}), file=kept, flush=True)
+            yield pair, scores
 
 
 def _is_odd(kind: str, strict: float, version: float) -> bool:
@@ -163,21 +197,25 @@ def _is_odd(kind: str, strict: float, version: float) -> bool:
     return strict >= 0.95 if kind == "family" else version < 0.8
 
 
-def _scored(pair: tuple[str, str]) -> tuple[tuple[str, str], tuple[float, float]] | None:
-    one, two = (_DRAWINGS[key] for key in pair)
-    strict, version = (score(one, two, profile=profile).score for profile in ("strict", "version"))
-    return None if strict is None or version is None else (pair, (strict, version))
+def _scored(pair: Pair) -> tuple[Pair, Scores]:
+    comparison = compared(*(_DRAWINGS[key] for key in pair))
+    strict, version = (rated(comparison, profile)[0] for profile in (Profile.STRICT, Profile.VERSION))
+    return pair, (strict, version)
 
 
 def _strangers(
     keys: list[str], rows: Mapping[str, Mapping[str, Any]], known: set[frozenset[str]]
-) -> Iterable[tuple[str, str]]:
-    rng = random.Random(5)
-    while True:
-        a, b = rng.sample(keys, 2)
-        alike = any(rows[a][n] and rows[a][n] == rows[b][n] for n in ("raw", "family", "doc_group"))
-        if not alike and frozenset((a, b)) not in known:
-            yield a, b
+) -> list[Pair]:
+    """Return all pairs that nothing relates, in a random order."""
+
+    def related(a: str, b: str) -> bool:
+        return frozenset((a, b)) in known or any(
+            rows[a][name] and rows[a][name] == rows[b][name] for name in ("raw", "family", "doc_group")
+        )
+
+    found = [pair for pair in itertools.combinations(keys, 2) if not related(*pair)]
+    random.Random(5).shuffle(found)
+    return found
 
 
 def _extracted(corpus: Path, rows: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, Geometry]]:
@@ -202,6 +240,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--strangers", type=int, default=500)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--answers", type=Path, help="file that keeps the scores of pairs")
     options = parser.parse_args()
     if options.what == "pairs" and options.corpus is None:
         parser.error("pairs need --corpus")

@@ -10,12 +10,12 @@ from attrs import frozen
 from scipy.spatial import cKDTree
 
 from dedup2d.geometry.coverage import Ground, covered, ground, sampled
-from dedup2d.geometry.flatten import Flat, Item
-from dedup2d.geometry.linework import Floats, Linework, box_of, transformed, tree_of, without_copies
-from dedup2d.geometry.poses import Features, Pose, features, proposals, refined
+from dedup2d.geometry.flatten import Item
+from dedup2d.geometry.linework import Floats, Linework, joined, transformed, tree_of, without_copies
+from dedup2d.geometry.poses import Features, Pose, features, proposals, refined, with_texts
 from dedup2d.geometry.rounding import groups, merged, with_arcs, with_whole_lines
 
-__all__ = ["TELLING", "Aligned", "Side", "align", "side"]
+__all__ = ["TELLING", "Aligned", "Outline", "Side", "align", "outline", "side"]
 
 ROUNDED = 1.5e-3
 """Drawing units that rounding both drawings to three decimals may put between two points."""
@@ -37,8 +37,8 @@ LARGE = 25_000
 
 
 @frozen(eq=False)
-class Side:
-    """One drawing, ready to be aligned."""
+class Outline:
+    """One drawing's line work, ready to be compared with any other's; `features` are without texts."""
 
     lines: Linework
     box: tuple[Floats, Floats]
@@ -50,6 +50,60 @@ class Side:
         """The line work to be covered by."""
         return ground(self.lines)
 
+    @cached_property
+    def checked(self) -> Linework:
+        """The lines that poses are tried with."""
+        return some_lines(self.lines, CHECKED)
+
+    @cached_property
+    def tried(self) -> Floats:
+        """The points that are laid onto another drawing."""
+        return _some(sampled(self.lines, TRIED * 4, least=2).points, TRIED)
+
+    @cached_property
+    def points(self) -> Floats:
+        """The points that stand for the whole drawing when another is laid onto it."""
+        return sampled(self.lines, min(20_000, 2_000 + 10 * len(self.lines)), least=2).points
+
+    @cached_property
+    def some_points(self) -> Floats:
+        """Few of them."""
+        return _some(self.points, TRIED)
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """What finds the nearest of the points."""
+        return tree_of(self.points)
+
+    @cached_property
+    def mark_tree(self) -> cKDTree:
+        """What finds the nearest of the marks."""
+        marks = self.features.marks
+        return tree_of(np.column_stack([marks.real, marks.imag]))
+
+
+@frozen(eq=False)
+class Side:
+    """One drawing, ready to be aligned with a certain other; `features` are with the texts that both have."""
+
+    outline: Outline
+    features: Features
+
+    @property
+    def lines(self) -> Linework:
+        """The line work, put together where it was split."""
+        return self.outline.lines
+
+    @property
+    def tolerance(self) -> float:
+        """Distance below which places count as equal."""
+        return self.outline.tolerance
+
+    @property
+    def ground(self) -> Ground:
+        """The line work to be covered by."""
+        return self.outline.ground
+
 
 @frozen(eq=False)
 class Aligned:
@@ -59,20 +113,33 @@ class Aligned:
     share: float
 
 
-def side(flat: Flat, anchors: Sequence[tuple[int, complex]]) -> Side | None:
-    """Return *flat* ready to be aligned; None if it has neither line work nor places."""
-    if not len(flat.ink) and not anchors:
-        return None
-    box = _box(flat.ink, anchors)
+def outline(ink: Linework, box: tuple[Floats, Floats]) -> Outline:
+    """Return the line work *ink*, which lies within *box*, ready to be compared."""
     size = float(np.hypot(*(box[1] - box[0])))
     tolerance = min(max(RELATIVE * size, ROUNDED), max(1e-3 * size, 1e-9))
     # Far from the origin doubles are coarser than the drawing may be.
     tolerance = max(tolerance, 16 * np.finfo(float).eps * float(np.abs(box).max()))
     # Pieces shorter than the tolerance are put together first: their ends would all be in one place.
-    whole = with_whole_lines(with_whole_lines(without_copies(flat.ink), EXACT * tolerance), tolerance)
+    whole = with_whole_lines(with_whole_lines(without_copies(ink), EXACT * tolerance), tolerance)
     lines = with_arcs(whole, tolerance)
     long = merged(lines.segments[~lines.curved], tolerance)
-    return Side(lines, box, tolerance, features(lines, long, _shapes(whole, tolerance), anchors, box))
+    return Outline(lines, box, tolerance, features(lines, long, _shapes(whole, tolerance), box))
+
+
+def side(drawn: Outline | None, anchors: Sequence[tuple[int, complex]]) -> Side | None:
+    """
+    Return one drawing ready to be aligned; None if it has neither line work nor places.
+
+    Args:
+        drawn: its line work, None if it has none.
+        anchors: places of the texts that both drawings have.
+    """
+    if drawn is None:
+        if not anchors:
+            return None
+        places = np.array([[place.real, place.imag] for _, place in anchors])
+        drawn = outline(joined([]), (places.min(axis=0), places.max(axis=0)))
+    return Side(drawn, with_texts(drawn.features, anchors))
 
 
 def _shapes(lines: Linework, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
@@ -94,13 +161,6 @@ def _shapes(lines: Linework, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     order = np.lexsort((-np.abs(points - middle[owner]), owner))
     first = order[np.searchsorted(owner[order], np.arange(len(middle)))]
     return middle, points[first]
-
-
-def _box(ink: Linework, anchors: Sequence[tuple[int, complex]]) -> tuple[Floats, Floats]:
-    if len(ink):
-        return box_of(ink)
-    places = np.array([[place.real, place.imag] for _, place in anchors])
-    return places.min(axis=0), places.max(axis=0)
 
 
 def unique_places(one: Sequence[Item], two: Sequence[Item]) -> tuple[list[tuple[int, complex]], ...]:
@@ -128,7 +188,7 @@ def align(
     poses = _distinct(proposals(query.features, other.features, scales, mirrored=mirrored), query, other)
     if not len(query.lines) or not len(other.lines):
         return [Aligned(pose, 0.0) for pose in poses]
-    trial = _Trial.of(query, other)
+    trial = _Trial.of(query.outline, other.outline)
     rated = sorted(((-trial.coarse(pose), n) for n, pose in enumerate(poses)))[:KEPT]
     first = sorted(((-trial.fine(poses[n]), n) for _, n in rated))
     found = [Aligned(poses[n], -share) for share, n in first]
@@ -151,7 +211,7 @@ def is_known(scale: float, scales: Sequence[float]) -> bool:
 
 def _distinct(poses: Sequence[Pose], query: Side, other: Side) -> list[Pose]:
     """Leave out poses that put the corners of the query where an earlier one puts them."""
-    low, high = query.box
+    low, high = query.outline.box
     corners = np.array([complex(*low), complex(high[0], low[1]), complex(*high)])
     cell = max(1e-4 * other.features.size, 1e-300)
     seen: dict[tuple[int, ...], Pose] = {}
@@ -165,59 +225,43 @@ def _distinct(poses: Sequence[Pose], query: Side, other: Side) -> list[Pose]:
 
 @frozen(eq=False)
 class _Trial:
-    query: Side
-    other: Side
-    points: Floats
-    others: Floats
-    tree: cKDTree
+    """What all poses are tried with."""
+
+    query: Outline
+    other: Outline
     marks: np.ndarray
-    mark_tree: cKDTree
-    other_marks: np.ndarray
-    query_check: tuple[Linework, Ground]
-    other_check: tuple[Linework, Ground]
 
     @classmethod
-    def of(cls, query: Side, other: Side) -> _Trial:
-        """Prepare what all poses are tried with."""
-        all_others = sampled(other.lines, min(20_000, 2_000 + 10 * len(other.lines)), least=2).points
-        marks = _some(query.features.marks, MARKS)
-        other_marks = other.features.marks
-        return cls(
-            query,
-            other,
-            _some(sampled(query.lines, TRIED * 4, least=2).points, TRIED),
-            _some(all_others, TRIED),
-            tree_of(all_others),
-            marks,
-            tree_of(np.column_stack([other_marks.real, other_marks.imag])),
-            other_marks,
-            (some_lines(query.lines, CHECKED), query.ground),
-            (some_lines(other.lines, CHECKED), other.ground),
-        )
+    def of(cls, query: Outline, other: Outline) -> _Trial:
+        return cls(query, other, _some(query.features.marks, MARKS))
 
     def coarse(self, pose: Pose) -> float:
         """Return the share of points that have something near in the other."""
         reach = max(COARSE * self.other.features.size, self.spacing)
-        there = pose.affine().points(self.points)
-        away = self.tree.query(there, distance_upper_bound=reach)[0]
+        there = pose.affine().points(self.query.tried)
+        away = self.other.tree.query(there, distance_upper_bound=reach)[0]
         hits = (np.isfinite(away).mean() + (away < max(reach / 8, self.spacing)).mean()) / 2
         low, high = there.min(axis=0), there.max(axis=0)
         size = float(np.hypot(*(high - low)))
         # What is put into a corner of the other is covered there, but covers little of it.
         fill = min(1.0, size / max(self.other.features.size, 1e-300))
-        inside = np.all((self.others >= low - reach) & (self.others <= high + reach), axis=1).mean()
+        others = self.other.some_points
+        inside = np.all((others >= low - reach) & (others <= high + reach), axis=1).mean()
         covers = 0.5 + 0.25 * fill + 0.25 * float(inside)
         return float(hits) * covers
 
     @property
     def spacing(self) -> float:
         """How far apart the points are that stand for the other."""
-        return float(self.other.lines.lengths.sum()) / max(1, int(self.tree.n))
+        return float(self.other.lines.lengths.sum()) / max(1, len(self.other.points))
 
     def fitted(self, one: Aligned) -> Aligned:
         """Return *one* or what covers more when fitted."""
-        tried = [Aligned(pose, self.fine(pose)) for pose in self.refinements(one.pose)]
-        return max([one, *tried], key=lambda each: each.share)
+        for pose in self.refinements(one.pose):
+            share = self.fine(pose, least=one.share)
+            if share > one.share:
+                one = Aligned(pose, share)
+        return one
 
     def refinements(self, pose: Pose) -> Iterator[Pose]:
         """
@@ -228,20 +272,32 @@ class _Trial:
         size, least = self.other.features.size, 3 * self.tolerance(pose)
         for reach in (3 * least, 5e-4 * size, 3e-3 * size):
             if reach >= least:
-                yield refined(pose, self.marks, self.mark_tree, self.other_marks, reach=reach, least=least)
+                yield refined(
+                    pose,
+                    self.marks,
+                    self.other.mark_tree,
+                    self.other.features.marks,
+                    reach=reach,
+                    least=least,
+                )
 
     def tolerance(self, pose: Pose) -> float:
         """Distance in the other's coordinates below which places count as equal."""
         return max(self.other.tolerance, self.query.tolerance * pose.scale)
 
-    def fine(self, pose: Pose) -> float:
-        """Return the share of a sample of both that lies on the other, harmonic mean."""
+    def fine(self, pose: Pose, least: float = 0.0) -> float:
+        """
+        Return the share of a sample of both that lies on the other, harmonic mean.
+
+        It may be 0 where it is not above *least*.
+        """
         tolerance = self.tolerance(pose)
-        (query, on_query), (other, on_other) = self.query_check, self.other_check
-        moved = transformed(query, pose.affine())
-        there = covered(sampled(moved, CHECKED), moved, on_other, tolerance).mean()
-        back = transformed(other, pose.affine().inverse())
-        here = covered(sampled(back, CHECKED), back, on_query, tolerance / pose.scale).mean()
+        moved = transformed(self.query.checked, pose.affine())
+        there = float(covered(sampled(moved, CHECKED), moved, self.other.ground, tolerance).mean())
+        if 2 * there <= least * (there + 1):  # however much of the other lies on the query
+            return 0.0
+        back = transformed(self.other.checked, pose.affine().inverse())
+        here = covered(sampled(back, CHECKED), back, self.query.ground, tolerance / pose.scale).mean()
         return float(2 * there * here / max(there + here, 1e-9))
 
 

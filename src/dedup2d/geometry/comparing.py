@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from attrs import evolve, frozen
 
-from dedup2d.geometry.aligning import LARGE, TELLING, Aligned, Side, align, is_known, side, unique_places
+from dedup2d.geometry.aligning import (
+    LARGE,
+    TELLING,
+    Aligned,
+    Outline,
+    Side,
+    align,
+    is_known,
+    outline,
+    side,
+    unique_places,
+)
 from dedup2d.geometry.flatten import Flat, Item, flatten
 from dedup2d.geometry.items import Matched, match, without_drawn
+from dedup2d.geometry.linework import box_of
 from dedup2d.geometry.model import Geometry
 from dedup2d.geometry.overlay import Overlay, overlay
 from dedup2d.geometry.poses import Pose
 from dedup2d.geometry.profiles import Leniency
 from dedup2d.geometry.result import Similarity
 
-__all__ = ["Comparison", "compared"]
+__all__ = ["Comparison", "Prepared", "compared"]
 
 INCH = 25.4
 PLACE = 2e-3
@@ -27,6 +40,24 @@ DECIDING = 300
 """Texts and dimensions, each, that decide between tied poses."""
 MIRRORED_FROM = 0.15
 """How much more of the drawings the mirrored pose must cover to be taken for it."""
+
+
+@frozen(eq=False)
+class Prepared:
+    """A geometry that is compared with several: what does not depend on the other is done once."""
+
+    geometry: Geometry
+
+    @cached_property
+    def flat(self) -> Flat:
+        """It without blocks."""
+        return flatten(self.geometry)
+
+    @cached_property
+    def outline(self) -> Outline | None:
+        """Its line work, None if it has none."""
+        ink = self.flat.ink
+        return outline(ink, box_of(ink)) if len(ink) else None
 
 
 @frozen(eq=False, kw_only=True)
@@ -90,17 +121,12 @@ class Comparison:
         return tuple(found)
 
 
-def compared(query: Geometry, other: Geometry) -> Comparison:
+def compared(query: Prepared, other: Prepared) -> Comparison:
     """Lay *query* onto *other*."""
-    query_flat, other_flat = flatten(query), flatten(other)
-    sides = tuple(
-        side(flat, anchors)
-        for flat, anchors in zip(
-            (query_flat, other_flat), unique_places(query_flat.texts, other_flat.texts), strict=True
-        )
-    )
-    scales = _known_scales(query, other)
-    one, two = sides
+    query_flat, other_flat = query.flat, other.flat
+    ours, theirs = unique_places(query_flat.texts, other_flat.texts)
+    one, two = side(query.outline, ours), side(other.outline, theirs)
+    scales = _known_scales(query.geometry, other.geometry)
     aligned = (
         _aligned(one, two, scales, query_flat, other_flat) if one is not None and two is not None else None
     )
@@ -116,8 +142,8 @@ def compared(query: Geometry, other: Geometry) -> Comparison:
             tolerance=tolerance,
         )
     return Comparison(
-        query=query,
-        other=other,
+        query=query.geometry,
+        other=other.geometry,
         query_flat=query_flat,
         other_flat=other_flat,
         pose=pose,

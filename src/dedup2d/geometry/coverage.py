@@ -18,6 +18,8 @@ SAMPLE_POINTS = (1_500, 12, 60_000)
 NEIGHBOURS = 6
 NEIGHBOURS_IN_CROWDS = 64
 """Asked where the first are all of other lines, as in hatches and along lines that lie close together."""
+AT_ONCE = 5_000
+"""Neighbours looked at in one go: of few points each call costs time, of many the numbers cost memory."""
 STRANGERS_MISS = 0.8
 """Share of points that have no partner in a stranger, however many neighbours are asked."""
 MAX_SLACK = 50
@@ -132,14 +134,15 @@ def _look(
     _, near = on.tree.query(_keys(samples, on.spacing)[todo], k=k, distance_upper_bound=reach)
     near = near.reshape(len(todo), k)
     # The ends of lines, where the nearest may belong to another, make the further neighbours worth asking.
-    for column in range(k):
-        unsure = np.flatnonzero(~found[todo] & (near[:, column] < len(on.owner)))
-        if not len(unsure):
-            break
-        which = todo[unsure]
-        found[which] = _lies_on(
-            samples, lines, on.lines, which=which, owner=on.owner[near[unsure, column]], tolerance=tolerance
-        )
+    column = 0
+    while column < k and len(unsure := np.flatnonzero(~found[todo])):
+        several = max(1, AT_ONCE // len(unsure)) if column else 1
+        asked = near[unsure, column : column + several]
+        row, place = np.nonzero(asked < len(on.owner))
+        which, owner = todo[unsure[row]], on.owner[asked[row, place]]
+        hit = _lies_on(samples, lines, on.lines, which=which, owner=owner, tolerance=tolerance)
+        found[which[hit]] = True
+        column += several
 
 
 def _lies_on(

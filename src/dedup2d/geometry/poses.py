@@ -11,12 +11,12 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 from scipy.spatial import cKDTree
 
 from dedup2d.geometry.linework import Affine, Floats, Ints, Linework, arc_points
 
-__all__ = ["Features", "Pose", "features", "proposals", "refined"]
+__all__ = ["Features", "Pose", "features", "proposals", "refined", "with_texts"]
 
 LONGEST = 140
 ALIKE = 12
@@ -75,14 +75,12 @@ def features(
     lines: Linework,
     long: Floats,
     shapes: tuple[np.ndarray, np.ndarray],
-    anchors: Sequence[tuple[int, complex]],
     box: tuple[Floats, Floats],
 ) -> Features:
     """
     Return what votes of *lines*, whose maximal straight lines are *long*.
 
-    *shapes* are the middles of what hangs together, and its points farthest from there; *anchors* are places
-    of texts, each with a number that stands for its content.
+    *shapes* are the middles of what hangs together, and its points farthest from there.
     """
     marks = _marks(lines)
     centre = complex(marks.mean()) if len(marks) else complex(*((box[0] + box[1]) / 2))
@@ -96,17 +94,26 @@ def features(
     picked = _few_alike(radii, rounds - centre, ROUND, 3)
     standing = _few_alike(spans, middles - centre, ROUND // 2, 3)
     between = [_between(rounds[picked]), _between(middles[standing])]
-    text_bars, text_kinds = _text_bars(anchors)
     low, high = box
     kinds = [np.full(len(bars), k) for k, bars in enumerate((straight, *between, shape_bars))]
     return Features(
-        bars=np.concatenate([straight, *between, shape_bars, text_bars]),
-        kind=np.concatenate([*kinds, text_kinds]).astype(np.int64),
+        bars=np.concatenate([straight, *between, shape_bars]),
+        kind=np.concatenate(kinds).astype(np.int64),
         marks=marks,
         rounds=rounds[picked],
         radii=radii[picked],
         middle=complex(*((low + high) / 2)),
         size=float(np.hypot(*(high - low))),
+    )
+
+
+def with_texts(found: Features, anchors: Sequence[tuple[int, complex]]) -> Features:
+    """Let *anchors*, places of texts with a number that stands for the content of each, vote too."""
+    bars, kinds = _text_bars(anchors)
+    return evolve(
+        found,
+        bars=np.concatenate([found.bars, bars]),
+        kind=np.concatenate([found.kind, kinds.astype(np.int64)]),
     )
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dedup2d.errors import InvalidParameterError
-from dedup2d.geometry.comparing import compared
+from dedup2d.geometry.comparing import Comparison, Prepared, compared
 from dedup2d.geometry.differences import differences
 from dedup2d.geometry.model import Geometry
 from dedup2d.geometry.profiles import PROFILES
-from dedup2d.geometry.result import GeometryScore, Profile
+from dedup2d.geometry.result import GeometryScore, Profile, Section
 from dedup2d.geometry.sections import sections
 
-__all__ = ["score"]
+__all__ = ["Prepared", "rated", "score"]
 
 
 def score(
-    query: Geometry,
-    other: Geometry,
+    query: Geometry | Prepared,
+    other: Geometry | Prepared,
     *,
     profile: str = Profile.STRICT,
     max_paths: int = 200,
@@ -29,8 +31,8 @@ def score(
     entities on each side: call it in a child process.
 
     Args:
-        query: the drawing that is looked for.
-        other: the one it is compared with.
+        query: the drawing that is looked for; `Prepared(geometry)`, kept, where it is compared with several.
+        other: the one it is compared with, likewise.
         profile: `strict` or `version`.
         max_paths: entries of the diff at most, 0 or more.
         with_diff: whether to say what differs.
@@ -42,15 +44,21 @@ def score(
         raise InvalidParameterError("precision_profile", profile, "strict or version")
     if max_paths < 0:
         raise InvalidParameterError("precision_diff_max_paths", max_paths, "0 or more")
-    leniency = PROFILES[Profile(profile)]
-    comparison = compared(query, other)
-    parts = sections(comparison, leniency)
-    # Taken from 1, so that sections which are all the same add up to exactly that.
-    missing = sum(part.weight * (1.0 - part.score) for part in parts.values())
+    comparison = compared(*(one if isinstance(one, Prepared) else Prepared(one) for one in (query, other)))
+    total, parts = rated(comparison, Profile(profile))
     return GeometryScore(
-        score=max(0.0, 1.0 - missing) * comparison.certainty(leniency) if parts else None,
+        score=total,
         breakdown=parts,
         diff=differences(comparison, max_paths) if with_diff else None,
         transform=comparison.similarity(),
         warnings=comparison.warnings(),
     )
+
+
+def rated(comparison: Comparison, profile: Profile) -> tuple[float | None, Mapping[str, Section]]:
+    """Return the score in *profile*, None if nothing can be compared, and its sections."""
+    leniency = PROFILES[profile]
+    parts = sections(comparison, leniency)
+    # Taken from 1, so that sections which are all the same add up to exactly that.
+    missing = sum(part.weight * (1.0 - part.score) for part in parts.values())
+    return max(0.0, 1.0 - missing) * comparison.certainty(leniency) if parts else None, parts

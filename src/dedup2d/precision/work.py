@@ -17,6 +17,7 @@ from dedup2d.precision.findings import Facts, Finding
 if TYPE_CHECKING:
     from dedup2d.geometry.extracting import Extracted
     from dedup2d.geometry.model import Geometry
+    from dedup2d.geometry.scoring import Prepared
     from dedup2d.readers import ReadLimits
 
 __all__ = ["Wanted", "compared", "examined", "extracted", "scored"]
@@ -46,7 +47,7 @@ def examined(data: bytes) -> Facts:
         InvalidGeometryError: it is not JSON, not of the v2 format, or exceeds a limit.
         MissingExtraError: the packages for it are not installed.
     """
-    geometry = _read(data)
+    geometry = _prepared(data).geometry
     inner = sum(len(block.entities) for block in geometry.blocks.values())
     return Facts(
         entities=len(geometry.entities) + inner,
@@ -73,7 +74,7 @@ def scored(query: bytes, other: bytes, wanted: Wanted) -> Finding:
     Raises: as `examined`.
     """
     geometry = _read_anew(other)
-    found = _compare(_read(query), geometry, wanted)
+    found = _compare(_prepared(query), geometry, wanted)
     return Finding(
         score=found.score,
         breakdown=found.breakdown,
@@ -90,13 +91,14 @@ def compared(query: bytes, other: bytes, wanted: Wanted) -> GeometryScore:
 
     Raises: as `examined`.
     """
-    left, right = _read(query), _read_anew(other)
+    left, right = _prepared(query), _read_anew(other)
     found = _compare(left, right, wanted)
-    notes = [f"{name}: {text}" for name, one in (("query", left), ("other", right)) for text in one.warnings]
+    sides = (("query", left.geometry), ("other", right))
+    notes = [f"{name}: {text}" for name, one in sides for text in one.warnings]
     return evolve(found, warnings=(*found.warnings, *notes))
 
 
-def _compare(query: Geometry, other: Geometry, wanted: Wanted) -> GeometryScore:
+def _compare(query: Prepared, other: Geometry, wanted: Wanted) -> GeometryScore:
     from dedup2d.geometry.scoring import score
 
     found = score(
@@ -124,9 +126,11 @@ def _shortened(value: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _read(data: bytes) -> Geometry:
+def _prepared(data: bytes) -> Prepared:
     """Read the query, which is compared with one match after the other."""
-    return _read_anew(data)
+    from dedup2d.geometry.scoring import Prepared
+
+    return Prepared(_read_anew(data))
 
 
 def _read_anew(data: bytes) -> Geometry:
