@@ -75,7 +75,8 @@ class EntityEvidence:
     `texts_same` are on both; no words are compared where one side has (nearly) none, as where it
     has them as lines. `changes`: at most 200, biggest first. `explained`: least share of a
     sheet's ink that its entities account for; the rest may be pictures, which are not compared. It is less
-    where a sheet's shortest lines or its texts were not kept, or could not be compared.
+    where a sheet's shortest lines or its texts were not kept, or could not be compared. `matrix`: the
+    placement refined on the lines, 9 numbers, row by row.
     """
 
     lines_query: float
@@ -86,6 +87,11 @@ class EntityEvidence:
     changes: tuple[EntityChange, ...]
     tolerance: float
     explained: float = 1.0
+    matrix: tuple[float, ...] = ()
+
+    @property
+    def placement(self) -> Matrix:
+        return np.array(self.matrix, np.float64).reshape(3, 3)
 
 
 def compare_entities(
@@ -130,6 +136,7 @@ def compare_entities(
         changes=tuple(changes[:_MOST_CHANGES]),
         tolerance=tolerance,
         explained=explained * (1.0 if texts.query or not (query.words or other.words) else TEXTS_LOST),
+        matrix=tuple(float(value) for value in matrix.ravel()),
     )
 
 

@@ -24,7 +24,7 @@ from dedup2d.engine.masks import ignored_boxes
 from dedup2d.engine.prepared import Prepared
 from dedup2d.engine.records import Likeness, SheetRecord
 from dedup2d.engine.shapes import Shapes, shapes_of
-from dedup2d.engine.verify import Evidence, verify_prepared
+from dedup2d.engine.verify import Evidence, relaid, verify_prepared
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.readers import ReadLimits, Sheet, iterate
 from dedup2d.types import Area, DiffRegion
@@ -47,6 +47,7 @@ Difference = tuple[bytes, tuple[DiffRegion, ...]]
 
 _UNMOVED = np.eye(3)
 _TOLERANCE = 2.0  # pixels, of sheets that were not verified
+_LINES_AGREE = 0.8  # of their length: then they know best how the sheets lie
 _LIKE = 0.5  # of the ink: sheets that agree less are no candidates for a closer look
 
 
@@ -154,21 +155,19 @@ def _verified(
 ) -> Evidence | None:
     seen = None if placement is None else np.array(placement, np.float64).reshape(3, 3)
     try:
-        evidence = verify_prepared(query, _prepared(other), seen, ignore=masks)
+        prepared = _prepared(other)
+        evidence = verify_prepared(query, prepared, seen, ignore=masks)
     except (ValueError, cv2.error, np.linalg.LinAlgError):
         return None
     if evidence is None or evidence.rough or min(evidence.query.agreed, evidence.other.agreed) < _LIKE:
         return evidence
-    return _with_entities(evidence, shapes, _shapes(other) if shapes else None, masks)
-
-
-def _with_entities(
-    evidence: Evidence, query: Shapes | None, other: Shapes | None, masks: tuple[Box, ...]
-) -> Evidence:
-    """The evidence with how the sheets agree as vectors, where both are known as such."""
-    if query is None or other is None:
+    its = _shapes(other) if shapes else None
+    if shapes is None or its is None:
         return evidence
-    return evolve(evidence, entities=compare_entities(query, other, evidence.placement, ignore=masks))
+    entities = compare_entities(shapes, its, evidence.placement, ignore=masks)
+    if entities is not None and min(entities.lines_query, entities.lines_other) >= _LINES_AGREE:
+        evidence = relaid(evidence, query, prepared, entities.placement, ignore=masks)
+    return evolve(evidence, entities=entities)
 
 
 def differences(

@@ -13,7 +13,7 @@ from dedup2d.engine.prepared import Level, Prepared
 from dedup2d.engine.proposals import Proposal, agreeing_features, by_features, page_to_page
 from dedup2d.engine.refine import CLOSE, FIRST, POLISH, Stages, refine
 
-__all__ = ["Registration", "Support", "register", "support"]
+__all__ = ["Registration", "Support", "placed_apart", "register", "support"]
 
 _TRIED_CLOSELY = 2
 _ELSEWHERE = 0.005  # of the sheet
@@ -219,7 +219,9 @@ def _laid(query: Prepared, other: Prepared, some: list[Registration]) -> list[Re
     while some and len(found) < _TRIED_CLOSELY and not (found and _lies_well(found[-1])):
         start = _first_of_best(some)
         found.append(_moved_closely(query, other, start))
-        some = [one for one in some if _apart(one.matrix, start.matrix, query) > _ELSEWHERE * other.side]
+        some = [
+            one for one in some if placed_apart(one.matrix, start.matrix, query) > _ELSEWHERE * other.side
+        ]
     return found
 
 
@@ -233,7 +235,7 @@ def _is_another(found: Registration) -> bool:
     return found.support.fit > _CLOSE_ENOUGH and _PROMISING < found.support.score < _NEARLY_ALL
 
 
-def _apart(one: Matrix, another: Matrix, query: Prepared) -> float:
+def placed_apart(one: Matrix, another: Matrix, query: Prepared) -> float:
     """How far two placements put the query's corners apart, in pixels of the other sheet, at most."""
     x, y = query.width, query.height
     corners = np.array([[0, 0], [x, 0], [0, y], [x, y]], np.float32)

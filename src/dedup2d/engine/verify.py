@@ -19,12 +19,12 @@ from dedup2d.engine.geometry import Matrix, Points, apply, inverted, is_mirrored
 from dedup2d.engine.leftover import Cluster, clusters
 from dedup2d.engine.pieces import Layers, moved_pieces, piecewise
 from dedup2d.engine.prepared import Box, Prepared
-from dedup2d.engine.register import Registration, register
+from dedup2d.engine.register import Registration, placed_apart, register, support
 
 if TYPE_CHECKING:
     from dedup2d.engine.entities import EntityEvidence
 
-__all__ = ["Evidence", "Side", "beyond_chance", "verify", "verify_prepared"]
+__all__ = ["Evidence", "Side", "beyond_chance", "relaid", "verify", "verify_prepared"]
 
 _RIM = 0.05  # of the ink's box
 _LEAST_SEEN = 0.05  # of the ink lies in the views
@@ -33,6 +33,7 @@ _MOST_SPREAD = 30000  # points whose agreement by place is looked at
 _MOST_BY_PIECE = 15000  # the same, where each is looked up in several places
 _WHOLE = 0.85  # overlap from which two sheets lie on each other
 _LEAST_BY_PIECE = 0.33  # beyond chance: of strangers in one form some places fit others too
+_AS_GOOD = 0.02  # of the ink may agree less on a placement that lines say
 _POOR = 0.6  # share from which nothing has to be explained by pieces that moved
 
 _Kept = npt.NDArray[np.bool_]
@@ -122,6 +123,27 @@ def verify_prepared(
     if found.rough:
         return _roughly(query, other, found)
     return _measured(query, other, found, ignore)
+
+
+def relaid(
+    evidence: Evidence, query: Prepared, other: Prepared, matrix: Matrix, *, ignore: tuple[Box, ...] = ()
+) -> Evidence:
+    """
+    The evidence with the placement `matrix`, unless the ink says that it is a worse one.
+
+    Ink is laid as bent as paper may be, and other fonts bend it; where lines run says better how it lies.
+    """
+    if placed_apart(matrix, evidence.placement, query) <= evidence.tolerance / 4:
+        return evidence
+    found = Registration(matrix=matrix, support=support(query, other, matrix), inliers=evidence.inliers)
+    anew = _measured(query, other, found, ignore)
+    if anew is None or _agreed(anew) < _agreed(evidence) - _AS_GOOD:
+        return evidence
+    return anew
+
+
+def _agreed(evidence: Evidence) -> float:
+    return min(evidence.query.agreed, evidence.other.agreed)
 
 
 def _roughly(query: Prepared, other: Prepared, found: Registration) -> Evidence:

@@ -226,7 +226,8 @@ def _changes(query: list[_Row], other: list[_Row], tolerance: float) -> list[Wor
         twins = [known for known in free if known.word.text == row.word.text]
         if len(twins) == 1:
             free.remove(twins[0])
-            found.append(WordChange(twins[0].word, row.word, moved=True))
+            if any(letter.isalnum() for letter in row.word.text):  # a dash goes where its text breaks
+                found.append(WordChange(twins[0].word, row.word, moved=True))
         else:
             found.append(WordChange(None, row.word))
     return found + [WordChange(row.word, None) for row in free]
