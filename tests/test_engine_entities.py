@@ -13,11 +13,15 @@ from attrs import evolve
 from ezdxf.document import Drawing
 from numpy.typing import NDArray
 
+from dedup2d.engine.clean import decode_ink
 from dedup2d.engine.entities import EntityEvidence, compare_entities
 from dedup2d.engine.extract import extract, verify_batch
+from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.lines import Lines
+from dedup2d.engine.prepared import Prepared
 from dedup2d.engine.primitives import primitives
 from dedup2d.engine.shapes import MAX_BYTES, Shapes, Word, shapes_of
+from dedup2d.engine.verify import relaid, verify_prepared
 from dedup2d.engine.words import compare_words
 from dedup2d.readers import Entity, ReadLimits, Sheet, Text, read
 
@@ -320,6 +324,43 @@ def test_evidence_of_files_has_what_their_lines_say(tmp_path: Path) -> None:
     assert damaged.entities is None
 
 
+def test_a_narrower_font_does_not_bend_the_sheet(tmp_path: Path) -> None:
+    """Ink is laid as bent paper lies, and letters would pull the lines of the part along."""
+    likenesses = []
+    for number, width in enumerate((1.0, 0.7)):
+        document = plate()
+        document.styles.add("notes", font="DejaVuSans.ttf")
+        for row, note in enumerate(
+            ("GEAR FOR WIRE EDM FABRICATION", "DRAWING SCALE 10:1 ON SHEET A3", "ISO 2768")
+        ):
+            look = {"style": "notes", "width": width}
+            text = document.modelspace().add_text(note, height=9, dxfattribs=look)
+            text.set_placement((20, 270 - 14 * row))
+        path = tmp_path / f"{number}.dxf"
+        document.saveas(path)
+        (record,) = extract(str(path), path.name, ReadLimits())
+        likenesses.append(record.likeness)
+    (found,) = verify_batch(likenesses[1], (likenesses[0],))
+
+    assert found is not None
+    assert found.entities is not None
+    assert found.entities.changes == ()
+    assert found.placement == pytest.approx(UNMOVED, abs=1e-3)
+
+
+def test_lines_have_no_say_where_ink_lies_better(tmp_path: Path) -> None:
+    """A placement that puts the sheet elsewhere would hide what was found."""
+    path = tmp_path / "plate.dxf"
+    plate().saveas(path)
+    (record,) = extract(str(path), path.name, ReadLimits())
+    sheet = Prepared(Fingerprint.from_bytes(record.likeness.fingerprint), decode_ink(record.likeness.ink))
+    found = verify_prepared(sheet, sheet)
+    elsewhere = np.array([[1.0, 0, 40], [0, 1, 0], [0, 0, 1]])
+
+    assert found is not None
+    assert relaid(found, sheet, sheet, elsewhere) == found
+
+
 def test_texts_drawn_as_lines_are_neither_changes_nor_lines(tmp_path: Path) -> None:
     """A PDF with letters as curves would differ from its DXF in every text."""
     plain = kept(plate(), tmp_path)
@@ -379,6 +420,14 @@ def test_a_number_in_a_sentence_moves_with_its_font() -> None:
     ]
 
     assert compare_words(narrow, wide, 1.0) == (3, 3, 3, ())
+
+
+def test_a_dash_goes_where_its_text_breaks() -> None:
+    """A dash between two words of a title block would be a revision in another font."""
+    words = [Word(text, x, 100, 50, 10, 0) for text, x in (("PULLEY", 100), ("STEEL", 400), ("7", 900))]
+    here, there = (Word("-", x, 100, 6, 10, 0) for x in (600, 700))
+
+    assert compare_words([*words, here], [*words, there], 1.0).changes == ()
 
 
 def test_a_number_elsewhere_has_moved() -> None:

@@ -33,7 +33,7 @@ _MOST_SPREAD = 30000  # points whose agreement by place is looked at
 _MOST_BY_PIECE = 15000  # the same, where each is looked up in several places
 _WHOLE = 0.85  # overlap from which two sheets lie on each other
 _LEAST_BY_PIECE = 0.33  # beyond chance: of strangers in one form some places fit others too
-_AS_GOOD = 0.02  # of the ink may agree less on a placement that lines say
+_AS_GOOD = 0.02  # of the score that ink may lose on a placement that lines say
 _POOR = 0.6  # share from which nothing has to be explained by pieces that moved
 
 _Kept = npt.NDArray[np.bool_]
@@ -135,15 +135,11 @@ def relaid(
     """
     if placed_apart(matrix, evidence.placement, query) <= evidence.tolerance / 4:
         return evidence
-    found = Registration(matrix=matrix, support=support(query, other, matrix), inliers=evidence.inliers)
-    anew = _measured(query, other, found, ignore)
-    if anew is None or _agreed(anew) < _agreed(evidence) - _AS_GOOD:
+    agree = support(query, other, matrix)
+    if agree.score < support(query, other, evidence.placement).score - _AS_GOOD:
         return evidence
-    return anew
-
-
-def _agreed(evidence: Evidence) -> float:
-    return min(evidence.query.agreed, evidence.other.agreed)
+    found = Registration(matrix=matrix, support=agree, inliers=evidence.inliers)
+    return _measured(query, other, found, ignore) or evidence
 
 
 def _roughly(query: Prepared, other: Prepared, found: Registration) -> Evidence:
