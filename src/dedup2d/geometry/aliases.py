@@ -87,7 +87,9 @@ def renamed(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
     if UNUSUAL_FIELDS[kind].isdisjoint(fields):
         return fields
     names = FIELD_ALIASES[kind]
-    ours = {name: value for name, value in fields.items() if name not in names}
+    ours = dict(fields)
+    for name in names.keys() & fields.keys():
+        del ours[name]
     for name, value in fields.items():
         if name in names:
             ours.setdefault(names[name], value)
@@ -133,7 +135,13 @@ def _of_polyline(fields: dict[str, Any]) -> None:
     if isinstance(fields.get("flags"), int):
         fields.setdefault("closed", bool(fields["flags"] & 1))
     if str(fields.get("type")).upper() == "POLYLINE" and isinstance(fields.get("points"), list):
-        fields["points"] = [p[:2] if isinstance(p, list) and len(p) == 3 else p for p in fields["points"]]
+        fields["points"] = [_without_z(point) for point in fields["points"]]
+
+
+def _without_z(point: Any) -> Any:
+    if isinstance(point, dict):
+        return {name: number for name, number in point.items() if name != "z"}
+    return point[:2] if isinstance(point, list) and len(point) == 3 else point
 
 
 _OTHER_WAYS: Mapping[str, Callable[[dict[str, Any]], None]] = {
@@ -145,20 +153,28 @@ _OTHER_WAYS: Mapping[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
+_NESTED = (dict, list)
+
+
 def without_objects(value: Any) -> Any:
     """
     Return *value* with points written as objects (`{"x": 1, "y": 2}`, also with `z` or `bulge`) as lists.
 
-    Fields that are null count as not sent. *value* must not be nested deeply.
+    Fields that are null count as not sent. Changes *value*, which must not be nested deeply, or makes it new.
     """
-    if isinstance(value, list):
-        return [without_objects(item) for item in value]
-    if not isinstance(value, dict):
+    if isinstance(value, dict):
+        if "x" in value and "y" in value:
+            third = value.get("bulge", value.get("z"))
+            return [value["x"], value["y"]] if third is None else [value["x"], value["y"], third]
+        for name, item in value.items():
+            if isinstance(item, _NESTED):
+                value[name] = without_objects(item)  # a key that is there: copies took most of the time
+        if None in value.values():
+            return {name: item for name, item in value.items() if item is not None}
         return value
-    if "x" in value and "y" in value:
-        third = value.get("bulge", value.get("z"))
-        return [value["x"], value["y"], *([] if third is None else [third])]
-    return {name: without_objects(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_objects(item) if isinstance(item, _NESTED) else item for item in value]
+    return value
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 _LISTS = ("entities", "dimensions", "hatches", "text_content")
 _OBJECTS = ("layers", "blocks", "meta", "statistics")
 _NOT_JSON_NUMBER = re.compile(rb"(?<![\w\"])-?(NaN|Infinity|nan|inf)\b")
+_TYPE_FIELDS = frozenset(TYPE_FIELDS)
 _BLOCK = 256 * 1024
 _PLACE = re.compile(r" - at `\$(.*)`$")
 _IN_LIST = re.compile(r"^\[(\d+)\](.*)$")
@@ -286,7 +287,9 @@ class _Reading:
         return tuple(_group(kind, as_type, fields, range(len(fields)), path))
 
 
-def _as_section_item(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
+def _as_section_item(kind: str, item: dict[str, Any]) -> dict[str, Any]:
+    if _TYPE_FIELDS.isdisjoint(item):
+        return item
     said = item.get("type")
     ours = {name: value for name, value in item.items() if name not in TYPE_FIELDS}
     if kind == "DIMENSION" and isinstance(said, int | str) and str(said).upper() != "DIMENSION":
@@ -310,7 +313,7 @@ def _group(
 
     def other_way(chosen: Sequence[int]) -> list[T]:
         try:
-            return _all_converted([_named(kind, without_objects(group[one])) for one in chosen], as_type)
+            return _all_converted([without_objects(usual[one]) for one in chosen], as_type)
         except msgspec.ValidationError as error:
             raise _in_group(error, [positions[one] for one in chosen], path) from error
 
