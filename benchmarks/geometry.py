@@ -134,7 +134,12 @@ def pairs(corpus: Path, strangers: int, processes: int, answers: Path | None) ->
     groups = _related(corpus, rows, list(_DRAWINGS))
     known = {frozenset(pair) for members in groups.values() for pair in members}
     groups["self"] = [(key, key) for key in _DRAWINGS]
-    groups["stranger"] = _strangers(list(_DRAWINGS), rows, known)[:strangers]
+    unrelated = _strangers(list(_DRAWINGS), rows, known)
+    real = {key for key in _DRAWINGS if rows[key]["quality"] == "real"}
+    groups["stranger"] = [pair for pair in unrelated if real.issuperset(pair)][:strangers]
+    groups["stranger, tests and templates too"] = [pair for pair in unrelated if not real.issuperset(pair)][
+        :strangers
+    ]
     odd = []
     print("| pairs | number | strict: lowest, 5 %, median, 95 %, highest | version: the same |")
     print("| --- | ---: | --- | --- |")
@@ -192,7 +197,7 @@ def _answered(pool: Pool, members: Sequence[Pair], answers: Path | None) -> Iter
 def _is_odd(kind: str, strict: float, version: float) -> bool:
     if kind == "self":
         return strict < 1
-    if kind == "stranger":
+    if kind.startswith("stranger"):
         return strict >= 0.8
     return strict >= 0.95 if kind == "family" else version < 0.8
 
