@@ -12,7 +12,7 @@ from dedup2d.engine.clean import clean
 from dedup2d.engine.features import CODE_BYTES, MAX_FEATURES, Features, extract_features, mirrored_codes
 from dedup2d.engine.fingerprint import Fingerprint, fingerprint, fingerprint_ink
 from dedup2d.engine.layout import find_layout
-from dedup2d.engine.phash import POSES, information, perceptual_hash, pose_hashes
+from dedup2d.engine.phash import POSES, hashed, pose_hashes
 from tests.engine_sheets import part, template
 
 
@@ -32,15 +32,15 @@ def test_hash_of_a_pose_follows_from_the_hash(pose: int, *, mirrored: bool, turn
     ink = clean(part(1))
     seen = np.rot90(ink[:, ::-1] if mirrored else ink, turns)
 
-    predicted = pose_hashes(perceptual_hash(ink))[pose]
-    actual = np.frombuffer(perceptual_hash(np.ascontiguousarray(seen)), np.uint8)
+    predicted = pose_hashes(hashed(ink)[0])[pose]
+    actual = np.frombuffer(hashed(np.ascontiguousarray(seen))[0], np.uint8)
 
     assert bits_apart(predicted, actual) <= 4
 
 
 def test_hashes_of_strangers_lie_apart() -> None:
     """Every drawing would be a candidate of every other."""
-    hashes = [np.frombuffer(perceptual_hash(clean(_views(part(seed)))), np.uint8) for seed in range(6)]
+    hashes = [np.frombuffer(hashed(clean(_views(part(seed))))[0], np.uint8) for seed in range(6)]
 
     assert min(bits_apart(a, b) for i, a in enumerate(hashes) for b in hashes[:i]) > 60
 
@@ -56,12 +56,12 @@ def test_sheet_without_content_says_nothing(shape: tuple[int, int]) -> None:
     if shape != (0, 0):
         cv2.rectangle(sheet, (20, 20), (980, 680), 0, 2)
 
-    assert information(clean(sheet)) == 0.0
+    assert hashed(clean(sheet))[1] == 0.0
 
 
 def test_information_of_a_part_is_full() -> None:
     """The hash of a real drawing would be ignored."""
-    assert information(clean(part(2))) == 1.0
+    assert hashed(clean(part(2)))[1] == 1.0
 
 
 def test_mirrored_codes_are_those_of_the_mirrored_sheet() -> None:

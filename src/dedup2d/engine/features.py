@@ -18,7 +18,7 @@ from dedup2d.engine.describe import CODE_BYTES, codes, directions
 from dedup2d.engine.keypoints import Floats, Keypoints, Pyramid
 from dedup2d.engine.layout import Box, Layout
 
-__all__ = ["CODE_BYTES", "MAX_FEATURES", "Features", "extract_features", "mirrored_codes"]
+__all__ = ["CODE_BYTES", "MAX_FEATURES", "Features", "bits_apart", "extract_features", "mirrored_codes"]
 
 MAX_FEATURES = 400
 
@@ -83,9 +83,18 @@ def _telling(described: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
     After Jegou, Douze and Schmid, "On the burstiness of visual elements", 2009.
     """
-    words = np.ascontiguousarray(described).view(np.uint64)
-    apart = np.bitwise_count(words[:, None] ^ words[None]).sum(axis=2, dtype=np.int16)
+    apart = bits_apart(described, described)
     return np.asarray(np.tril(apart <= _ALIKE, -1).sum(axis=1) < _MOST_ALIKE, np.bool_)
+
+
+def bits_apart(ours: npt.NDArray[np.uint8], theirs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """Hamming distances (N, M) of codes."""
+    own = np.ascontiguousarray(ours).view(np.uint64)
+    its = np.ascontiguousarray(theirs).view(np.uint64)
+    apart = np.zeros((len(own), len(its)), np.uint16)
+    for word in range(own.shape[1]):
+        apart += np.bitwise_count(own[:, word, None] ^ its[:, word])
+    return apart
 
 
 def _empty() -> Features:

@@ -12,7 +12,7 @@ from attrs import field, frozen
 from dedup2d.engine.clean import Picture, clean, encode_ink, ink_box
 from dedup2d.engine.features import CODE_BYTES, MAX_FEATURES, Features, extract_features
 from dedup2d.engine.layout import Box, Layout, find_layout
-from dedup2d.engine.phash import HASH_BYTES, information, perceptual_hash
+from dedup2d.engine.phash import HASH_BYTES, hashed
 
 __all__ = ["FINGERPRINT_VERSION", "MAX_PARTS", "Fingerprint", "fingerprint", "fingerprint_ink"]
 
@@ -119,12 +119,13 @@ def fingerprint(raster: npt.NDArray[np.generic]) -> tuple[Fingerprint, bytes]:
 def fingerprint_ink(ink: Picture) -> Fingerprint:
     """Fingerprint of an ink picture."""
     layout = find_layout(ink)
+    code, information = hashed(ink)
     made = Fingerprint(
         width=ink.shape[1],
         height=ink.shape[0],
         box=ink_box(ink),
-        hash=perceptual_hash(ink),
-        information=float(np.float32(information(ink))),
+        hash=code,
+        information=float(np.float32(information)),
         features=extract_features(ink, layout),
         layout=layout,
         parts=_part_hashes(ink, layout),
@@ -142,9 +143,9 @@ def _part_hashes(ink: Picture, layout: Layout) -> tuple[bytes, ...]:
     right, bottom = (boxes[:, :2] + boxes[:, 2:]).max(axis=0).tolist()
     hashes = []
     for x, y, width, height in ((left, top, right - left, bottom - top), *layout.views):
-        part = ink[y : y + height, x : x + width]
-        if information(part) >= _TELLING:
-            hashes.append(perceptual_hash(part))
+        code, information = hashed(ink[y : y + height, x : x + width], _TELLING)
+        if information >= _TELLING:
+            hashes.append(code)
     return tuple(dict.fromkeys(hashes))[:MAX_PARTS]
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from dedup2d.engine.clean import Picture, halved, ink_box
 
-__all__ = ["HASH_BYTES", "POSES", "information", "perceptual_hash", "pose_hashes"]
+__all__ = ["HASH_BYTES", "POSES", "hashed", "pose_hashes"]
 
 HASH_BYTES = 32
 POSES: tuple[tuple[bool, int], ...] = tuple(
@@ -27,6 +27,7 @@ POSES: tuple[tuple[bool, int], ...] = tuple(
 
 _SIDE = 64
 _REDUCED = 500  # least long side that a sheet is reduced to
+_LEAST_SIDE = 8  # pixels of ink that say anything
 _SOME = 20  # a thin line's shade after that
 
 
@@ -43,40 +44,41 @@ def _chosen() -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     return np.array([u for u, _ in rim]), np.array([v for _, v in rim])
 
 
-def density(ink: Picture) -> npt.NDArray[np.float32]:
-    """Share of ink (64, 64), cropped to the ink; thin and thick lines weigh nearly alike."""
-    crop = _reduced(ink)
+def _density(crop: Picture) -> npt.NDArray[np.float32]:
+    """Share of ink (64, 64); thin and thick lines weigh nearly alike."""
     reach = max(1, round(max(crop.shape) / 300))
     wide = cv2.dilate(crop, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     small = cv2.resize(wide, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     return np.sqrt(small)
 
 
-def _reduced(ink: Picture) -> Picture:
-    """The part with ink, small, 255 wherever there is some."""
-    x, y, width, height = ink_box(ink)
+def _reduced(ink: Picture, box: tuple[int, int, int, int]) -> Picture:
+    """The part with ink, which lies within `box`, small, 255 wherever there is some."""
+    x, y, width, height = box
     small, _ = halved(ink[y : y + height, x : x + width], _REDUCED)
-    return np.where(small > _SOME, 255, 0).astype(np.uint8)
+    return np.asarray(cv2.threshold(small, _SOME, 255, cv2.THRESH_BINARY)[1], np.uint8)
 
 
-def perceptual_hash(ink: Picture) -> bytes:
-    """Hash (32 bytes) of an ink picture; all zero where there is no ink."""
-    if not ink.any():
-        return bytes(HASH_BYTES)
+def hashed(ink: Picture, least: float = 0.0) -> tuple[bytes, float]:
+    """
+    Return the hash (32 bytes) of an ink picture, and how much it can say.
+
+    That is 0 (blank, a line, an empty frame) to 1: the share of a 32 x 32 grid's inner cells with ink,
+    saturating at one in sixteen. The hash is all zero where there is no ink, or it says less than *least*.
+    """
+    box = ink_box(ink)
+    if not any(box):
+        return bytes(HASH_BYTES), 0.0
+    reduced = _reduced(ink, box)
+    telling = _information(reduced) if min(box[2:]) >= _LEAST_SIDE else 0.0
+    if telling < least:
+        return bytes(HASH_BYTES), telling
     u, v = _chosen()
-    return np.packbits(cv2.dct(density(ink))[u, v] > 0).tobytes()
+    return np.packbits(cv2.dct(_density(reduced))[u, v] > 0).tobytes(), telling
 
 
-def information(ink: Picture) -> float:
-    """
-    How much a hash of `ink` can say, 0 (blank, a line, an empty frame) to 1.
-
-    It is the share of a 32 x 32 grid's inner cells with ink, saturating at one in sixteen.
-    """
-    _, _, width, height = ink_box(ink)
-    if width < 8 or height < 8:
-        return 0.0
-    small = cv2.resize(_reduced(ink), (32, 32), interpolation=cv2.INTER_AREA)[3:-3, 3:-3]
+def _information(reduced: Picture) -> float:
+    small = cv2.resize(reduced, (32, 32), interpolation=cv2.INTER_AREA)[3:-3, 3:-3]
     return float(min(1.0, np.count_nonzero(small) / 64))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from dedup2d.engine.features import Features, mirrored_codes
+from dedup2d.engine.features import Features, bits_apart, mirrored_codes
 from dedup2d.engine.geometry import Matrix, apply, from_complex, is_mirrored
 from dedup2d.engine.prepared import Prepared
 
@@ -147,7 +147,7 @@ def _pairs(query: Features, other: Features, *, mirrored: bool) -> tuple[Indices
     """Pairs of near features: the two nearest of each of the query's, the 500 nearest of all."""
     if not len(query) or len(other) < 2:
         return np.empty(0, np.intp), np.empty(0, np.intp)
-    distance = _bits_apart(mirrored_codes(query.codes) if mirrored else query.codes, other.codes)
+    distance = bits_apart(mirrored_codes(query.codes) if mirrored else query.codes, other.codes)
     every = np.arange(len(query))
     nearest = np.empty((len(query), 2), np.intp)
     least = np.empty((len(query), 2), np.uint16)
@@ -160,16 +160,6 @@ def _pairs(query: Features, other: Features, *, mirrored: bool) -> tuple[Indices
     if len(good) > _MOST_PAIRS:
         good = np.sort(good[np.argsort(flat[good], kind="stable")[:_MOST_PAIRS]])
     return good // 2, nearest.ravel()[good]
-
-
-def _bits_apart(ours: npt.NDArray[np.uint8], theirs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
-    """Hamming distances (N, M)."""
-    own = np.ascontiguousarray(ours).view(np.uint64)
-    its = np.ascontiguousarray(theirs).view(np.uint64)
-    apart = np.zeros((len(own), len(its)), np.uint16)
-    for word in range(own.shape[1]):
-        apart += np.bitwise_count(own[:, word, None] ^ its[:, word])
-    return apart
 
 
 def _as_complex(places: npt.NDArray[np.float32], *, mirrored: bool) -> Complex:
