@@ -34,7 +34,23 @@ ONCE = [
     "s3_start",
     "vision_learned",
 ]
-ELSEWHERE = ("-m", "not deployment and not once", *(f"--ignore-glob=tests/test_{some}.py" for some in ONCE))
+LAST = ("-m", "not deployment and not once", *(f"--ignore-glob=tests/test_{some}.py" for some in ONCE))
+# What works on the oldest and on the newest works in between: there it is to install, and to do its work.
+BETWEEN = [
+    f"tests/test_{some}.py"
+    for some in (
+        "cli_index",
+        "codec",
+        "extras",
+        "file_stores",
+        "http_search",
+        "job_stores",
+        "public_api",
+        "queues",
+        "readers",
+        "vision_embedded",
+    )
+]
 LINT_TOOLS = nox.project.dependency_groups(PROJECT, "lint")
 
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
@@ -68,9 +84,9 @@ def bare(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Test everything; what needs one Python only on the first, there the API on Redis, RQ and S3 too."""
+    """Test everything on the first Python, there the API on Redis, RQ and S3 too; less on the others."""
     session.install(*TEST_TOOLS, "-e", ".[all]")
-    some = () if session.python == PYTHONS[0] else ELSEWHERE
+    some = {PYTHONS[0]: (), PYTHONS[-1]: LAST}.get(str(session.python), BETWEEN)
     session.run("pytest", *PARALLEL, "--durations", "20", *some, *session.posargs)
     if session.python == PYTHONS[0] and not session.posargs:
         on_servers(session)
