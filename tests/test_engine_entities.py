@@ -13,10 +13,12 @@ from attrs import evolve
 from ezdxf.document import Drawing
 from numpy.typing import NDArray
 
+from dedup2d.engine.candidates import Candidate
 from dedup2d.engine.clean import decode_ink
 from dedup2d.engine.entities import EntityEvidence, compare_entities
-from dedup2d.engine.extract import extract, verify_batch
+from dedup2d.engine.extract import Overlay, differences, extract, verify_batch
 from dedup2d.engine.fingerprint import Fingerprint
+from dedup2d.engine.judge import judge
 from dedup2d.engine.lines import Lines
 from dedup2d.engine.prepared import Prepared
 from dedup2d.engine.primitives import primitives
@@ -24,6 +26,7 @@ from dedup2d.engine.shapes import MAX_BYTES, Shapes, Word, shapes_of
 from dedup2d.engine.verify import relaid, verify_prepared
 from dedup2d.engine.words import compare_words
 from dedup2d.readers import Entity, ReadLimits, Sheet, Text, read
+from dedup2d.types import Relation, SearchParams
 
 UNMOVED = np.eye(3)
 
@@ -341,11 +344,17 @@ def test_a_narrower_font_does_not_bend_the_sheet(tmp_path: Path) -> None:
         (record,) = extract(str(path), path.name, ReadLimits())
         likenesses.append(record.likeness)
     (found,) = verify_batch(likenesses[1], (likenesses[0],))
+    (difference,) = differences(likenesses[1], (Overlay(likenesses[0], found, side=2000),))
 
     assert found is not None
     assert found.entities is not None
     assert found.entities.changes == ()
     assert found.placement == pytest.approx(UNMOVED, abs=1e-3)
+    assert difference is not None
+    assert difference[1] == ()
+    judged = judge(Candidate(key=0), found, SearchParams(), same_bytes=False)
+    assert (judged.relation, judged.changed_area) == (Relation.IDENTICAL, 0.0)
+    assert judged.reason.endswith("; as vectors they are the same, whatever their fonts and dashes.")
 
 
 def test_lines_have_no_say_where_ink_lies_better(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from dedup2d.engine.changes import Ink, apart, ink_of
 from dedup2d.engine.changesets import ChangeSet, gathered
@@ -91,7 +92,7 @@ def _compared(
     ]
     both = cv2.bitwise_and(*pages)
     for box in ignore:
-        both = cv2.bitwise_and(both, cv2.bitwise_not(_filled(shape, box, placement)))
+        cv2.fillConvexPoly(both, _corners(box, placement), (0,))
     found = []
     for ink, layout, matrix in ((query_ink, layouts[0], placement), (other_ink, layouts[1], None)):
         frame = _inner(layout, ink.shape)
@@ -114,13 +115,17 @@ def _inner(layout: Layout, shape: tuple[int, ...]) -> Box | None:
 
 def _filled(shape: tuple[int, ...], box: Box, placement: Matrix | None) -> Picture:
     """255 in `box`, moved by `placement`."""
+    mask = np.zeros(shape, np.uint8)
+    cv2.fillConvexPoly(mask, _corners(box, placement), (255,))
+    return mask
+
+
+def _corners(box: Box, placement: Matrix | None) -> npt.NDArray[np.int32]:
     x, y, width, height = box
     corners: Points = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float32)
     if placement is not None:
         corners = apply(placement, corners)
-    mask = np.zeros(shape, np.uint8)
-    cv2.fillConvexPoly(mask, np.round(corners).astype(np.int32), (255,))
-    return mask
+    return np.round(corners).astype(np.int32)
 
 
 def _region(one: ChangeSet, layout: Layout, mm_per_pixel: float | None) -> DiffRegion:

@@ -8,7 +8,6 @@ where lines run, not how they are split, ordered or named; words are compared by
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ from dedup2d.engine.geometry import Matrix, inverted, scale_of
 from dedup2d.engine.layout import Box
 from dedup2d.engine.lines import MOST_SOUGHT, Lines, Piece, pieces
 from dedup2d.engine.shapes import TEXTS_LOST, Shapes, Word
-from dedup2d.engine.words import WordChange, compare_words, moved_words, words_without
+from dedup2d.engine.words import WordChange, compare_words, moved_words, outline, words_without
 
 __all__ = ["EntityChange", "EntityEvidence", "compare_entities"]
 
@@ -40,6 +39,7 @@ _ASTRAY = 30.0  # pixels between the placement and a similarity, above which it 
 _TOLERANCE = 1.0  # pixels of the coarser sheet
 _LEAST_LINE = 8.0  # pixels without a partner that are a change
 _LEAST_EXPLAINED = 0.5
+_ALL = 0.97  # of the ink: what is left are rims of letters and lines
 _MOST_PIECES = 300  # of each side that are compared with each other
 _MOVED = 60.0  # pixels: how far a line may have moved to be known again
 
@@ -88,6 +88,11 @@ class EntityEvidence:
     tolerance: float
     explained: float = 1.0
     matrix: tuple[float, ...] = ()
+
+    @property
+    def decides(self) -> bool:
+        """Whether all of both sheets was compared as vectors; pictures in them were not."""
+        return self.explained >= _ALL
 
     @property
     def placement(self) -> Matrix:
@@ -287,7 +292,7 @@ def _change(piece: Piece, change: str) -> EntityChange:
 
 def _text_change(change: WordChange) -> EntityChange:
     words = [word for word in (change.before, change.after) if word is not None]
-    outlines = np.concatenate([_outline(word) for word in words])
+    outlines = np.concatenate([outline(word) for word in words])
     left, top = outlines.min(axis=0).tolist()
     right, bottom = outlines.max(axis=0).tolist()
     kinds = {(False, True): "added", (True, False): "removed", (True, True): "changed"}
@@ -302,11 +307,3 @@ def _text_change(change: WordChange) -> EntityChange:
         before=change.before.text if change.before else "",
         after=change.after.text if change.after else "",
     )
-
-
-def _outline(word: Word) -> Points:
-    turn = math.radians(word.rotation)
-    along = np.array([math.cos(turn), -math.sin(turn)]) * word.width
-    up = np.array([-math.sin(turn), -math.cos(turn)]) * word.height
-    corner = np.array([word.x, word.y])
-    return np.array([corner, corner + along, corner + along + up, corner + up])

@@ -19,12 +19,14 @@ from dedup2d.engine.clean import Picture, decode_ink
 from dedup2d.engine.diff import diff
 from dedup2d.engine.entities import compare_entities
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION, Fingerprint, fingerprint, fingerprint_ink
+from dedup2d.engine.geometry import inverted
 from dedup2d.engine.layout import Box
 from dedup2d.engine.masks import ignored_boxes
 from dedup2d.engine.prepared import Prepared
 from dedup2d.engine.records import Likeness, SheetRecord
 from dedup2d.engine.shapes import Shapes, shapes_of
 from dedup2d.engine.verify import Evidence, relaid, verify_prepared
+from dedup2d.engine.words import boxes_of
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.readers import ReadLimits, Sheet, iterate
 from dedup2d.types import Area, DiffRegion
@@ -187,12 +189,24 @@ def _difference(query: Likeness, other: Overlay, ignore: Ignored) -> Difference 
             its,
             _UNMOVED if evidence is None else evidence.placement,
             tolerance=_TOLERANCE if evidence is None else evidence.tolerance,
-            ignore=_masks(prints[0], own, ignore),
+            ignore=_masks(prints[0], own, ignore) + _same_words(query, other),
             layouts=(prints[0].layout, prints[1].layout),
             mm_per_pixel=_mm_per_ink_pixel(other, its),
         )
     except (ValueError, cv2.error):
         return None
+
+
+def _same_words(query: Likeness, other: Overlay) -> tuple[Box, ...]:
+    """Where on the query both sheets write the same, in whatever font: if nothing at all differs."""
+    entities = None if other.evidence is None else other.evidence.entities
+    if other.evidence is None or entities is None or entities.changes or not entities.decides:
+        return ()
+    own, its = _shapes(query), _shapes(other.sheet)
+    if own is None or its is None or not entities.texts_same:
+        return ()
+    back = inverted(other.evidence.placement)
+    return (*boxes_of(own.words, _UNMOVED), *boxes_of(its.words, back))
 
 
 def _mm_per_ink_pixel(other: Overlay, ink: Picture) -> float | None:

@@ -197,7 +197,7 @@ def _is_same(evidence: Evidence, changes: Changes) -> bool:
     if evidence.entities is not None:
         if _other_words(evidence.entities):
             return False
-        if _decides(evidence.entities):
+        if evidence.entities.decides:
             return not evidence.entities.changes and agreed[0] >= _REVISION
     if changes or agreed[1] < _SAME:
         return False
@@ -207,11 +207,6 @@ def _is_same(evidence: Evidence, changes: Changes) -> bool:
 def _other_words(entities: EntityEvidence) -> bool:
     """Whether a word differs: that is certain, whatever pictures there are beside it."""
     return any(change.what == "text" for change in entities.changes)
-
-
-def _decides(entities: EntityEvidence) -> bool:
-    """Whether all of both sheets was compared as vectors; pictures in them were not."""
-    return entities.explained >= _SAME
 
 
 def _lies_off(side: Side) -> bool:

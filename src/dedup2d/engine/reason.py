@@ -57,6 +57,8 @@ def _rest(relation: Relation, evidence: Evidence, changes: Changes) -> str:
     if relation in (Relation.VARIANT, Relation.SIMILAR):
         return "; that is too little for the same drawing"
     places = _places(evidence, changes)
+    if places and _same_as_vectors(evidence):
+        return "; as vectors they are the same, whatever their fonts and dashes"
     if places:
         width, height = max(((w, h) for _, _, w, h in places), key=lambda size: size[0] * size[1])
         differ = f"{_counted(len(places))} {'differs' if len(places) == 1 else 'differ'}"
@@ -66,12 +68,19 @@ def _rest(relation: Relation, evidence: Evidence, changes: Changes) -> str:
     return "; nothing is left over but noise" if changes.noise else "; nothing is left over"
 
 
+def _same_as_vectors(evidence: Evidence) -> bool:
+    entities = evidence.entities
+    return entities is not None and entities.decides and not entities.changes
+
+
 def _counted(places: int) -> str:
     return "1 place" if places == 1 else f"{places} places"
 
 
 def changed_area(evidence: Evidence, changes: Changes) -> float:
     """Share 0..1 of the match's sheet that lies in the boxes of what changed."""
+    if _same_as_vectors(evidence):
+        return 0.0
     width, height = evidence.other.sheet
     step = max(width, height) / _GRID
     grid = np.zeros((max(1, round(height / step)), max(1, round(width / step))), np.uint8)

@@ -12,16 +12,26 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dedup2d.engine.geometry import Matrix, is_mirrored, scale_of
 from dedup2d.engine.layout import Box
 from dedup2d.engine.lines import in_boxes
 from dedup2d.engine.shapes import Word
 
-__all__ = ["WordChange", "WordEvidence", "compare_words", "moved_words", "words_without"]
+__all__ = [
+    "WordChange",
+    "WordEvidence",
+    "boxes_of",
+    "compare_words",
+    "moved_words",
+    "outline",
+    "words_without",
+]
 
 _SYMBOLS = re.compile(r"[^\w.,+/:-]|Ø")
 _FEW = 0.2  # of the other side's words: so few cannot be compared; nor can texts that agree so little
+_ROOM = 0.4  # of a word's height, for letters that reach below the baseline or stand wider
 _MOST_ROWS = 400  # of each side that are compared with each other
 
 
@@ -65,6 +75,27 @@ def words_without(words: Sequence[Word], boxes: Sequence[Box], back: Matrix) -> 
     places = np.array([(word.x, word.y) for word in words]).reshape(-1, 2)
     ignored = in_boxes(places @ back[:2, :2].T + back[:2, 2], boxes)
     return [word for word, leave_out in zip(words, ignored, strict=True) if not leave_out]
+
+
+def outline(word: Word) -> npt.NDArray[np.float64]:
+    """Corners (4, 2) of a word, from the left end of its baseline around it."""
+    turn = math.radians(word.rotation)
+    along = np.array([math.cos(turn), -math.sin(turn)]) * word.width
+    up = np.array([-math.sin(turn), -math.cos(turn)]) * word.height
+    corner = np.array([word.x, word.y])
+    return np.array([corner, corner + along, corner + along + up, corner + up])
+
+
+def boxes_of(words: Sequence[Word], matrix: Matrix) -> list[Box]:
+    """Boxes around `words` where `matrix` takes them, with room for the letters of any font."""
+    found = []
+    for word in words:
+        corners = outline(word) @ matrix[:2, :2].T + matrix[:2, 2]
+        room = _ROOM * word.height * scale_of(matrix)
+        left, top = np.floor(corners.min(axis=0) - room).astype(int).tolist()
+        right, bottom = np.ceil(corners.max(axis=0) + room).astype(int).tolist()
+        found.append((left, top, right - left, bottom - top))
+    return found
 
 
 def compare_words(query: Sequence[Word], other: Sequence[Word], tolerance: float) -> WordEvidence:
