@@ -456,10 +456,12 @@ async def test_cancelling_does_not_wait_for_a_large_index(
     entered, go_on = threading.Event(), threading.Event()
     query = Candidates.query
 
-    def slow(self: Candidates, fingerprint: Fingerprint, *, limit: int) -> list[Candidate]:
+    def slow(
+        self: Candidates, fingerprint: Fingerprint, *, limit: int, thorough: bool = False
+    ) -> list[Candidate]:
         entered.set()
         go_on.wait(20)
-        return query(self, fingerprint, limit=limit)
+        return query(self, fingerprint, limit=limit, thorough=thorough)
 
     monkeypatch.setattr(Candidates, "query", slow)
     async with anyio.create_task_group() as tasks:

@@ -12,12 +12,13 @@ Drawings lie in segments (see `segments`), what was added last in one that is ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from dedup2d.engine.features import mirrored_codes
+from dedup2d.engine.features import MAX_FEATURES, mirrored_codes
 from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.hashes import Scores, hash_scores
 from dedup2d.engine.phash import POSES
@@ -54,6 +55,24 @@ class Candidate:
     def score(self) -> float:
         """What candidates are ordered by: either level alone may speak for a drawing."""
         return max(self.l1, self.l2) + 0.25 * min(self.l1, self.l2)
+
+
+class _Depth(NamedTuple):
+    """
+    How many times as common a feature may be; the next two as of `agreement`.
+
+    `by_share`: what agrees counts as a share of the drawing's features: of common ones more agree by chance
+    where there are more.
+    """
+
+    crowd: int
+    binned: int
+    placed: int
+    by_share: bool
+
+
+_QUICK = _Depth(crowd=1, binned=400, placed=64, by_share=False)
+_THOROUGH = _Depth(crowd=16, binned=1200, placed=400, by_share=True)
 
 
 class Candidates:
@@ -126,9 +145,11 @@ class Candidates:
             self._segments.append(new)
         return True
 
-    def query(self, fingerprint: Fingerprint, *, limit: int) -> list[Candidate]:
+    def query(self, fingerprint: Fingerprint, *, limit: int, thorough: bool = False) -> list[Candidate]:
         """
         The `limit` best candidates, best first; drawings that nothing speaks for are left out.
+
+        `thorough`: asks for common features too, all that plain drawings have; takes several times as long.
 
         Raises:
             ValueError: `limit` is less than 1.
@@ -139,7 +160,7 @@ class Candidates:
         if not any(one.living for one in segments):
             return []
         l1, poses = hash_scores(segments, fingerprint)
-        l2, agreed = _feature_scores(segments, fingerprint)
+        l2, agreed = _feature_scores(segments, fingerprint, _THOROUGH if thorough else _QUICK)
         keys = np.concatenate([one.keys for one in segments])
         return [
             _candidate(int(keys[slot]), float(l1[slot]), float(l2[slot]), int(poses[slot]), agreed.get(slot))
@@ -174,20 +195,34 @@ def _best(l1: Scores, l2: Scores, keys: npt.NDArray[np.int64], limit: int) -> li
     return [int(slot) for slot in named[np.lexsort((keys[named], -score))[:limit]]]
 
 
-def _feature_scores(segments: Sequence[Segment], query: Fingerprint) -> tuple[Scores, dict[int, Agreement]]:
+def _feature_scores(
+    segments: Sequence[Segment], query: Fingerprint, depth: _Depth
+) -> tuple[Scores, dict[int, Agreement]]:
     """L2 score of each slot, and what agrees; the better of straight and mirrored."""
     sides = np.concatenate([one.arrays["side"] for one in segments])
     drawings, features = sum(one.living for one in segments), query.features
-    both = look_up(segments, np.concatenate([halves(features.codes), halves(mirrored_codes(features.codes))]))
+    codes = np.concatenate([halves(features.codes), halves(mirrored_codes(features.codes))])
+    both = look_up(segments, codes, depth.crowd)
     middle = int(np.searchsorted(both.query, len(features)))
     both.query[middle:] -= len(features)
     best: dict[int, Agreement] = {}
     for mirrored in (False, True):
         hits = taken(both, slice(middle, None) if mirrored else slice(middle))
-        for one in agreement(hits, features, sides, drawings, mirrored=mirrored):
+        for one in agreement(
+            hits,
+            features,
+            sides,
+            drawings,
+            mirrored=mirrored,
+            binned=depth.binned,
+            placed=depth.placed,
+        ):
             if one.slot not in best or one.weight > best[one.slot].weight:
                 best[one.slot] = one
     weight = np.zeros(len(sides))
     weight[list(best)] = [one.weight for one in best.values()]
+    if depth.by_share:
+        sizes = np.concatenate([np.diff(one.arrays["first"].astype(np.int64)) for one in segments])
+        weight *= MAX_FEATURES / np.maximum(sizes, 1)
     # one agreeing feature is chance; a dozen rare ones are a match
     return (1 - np.exp(-np.maximum(weight - 1, 0) / 8)).astype(np.float32), best

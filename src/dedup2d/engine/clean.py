@@ -41,6 +41,8 @@ _COARSE = 4  # the paper of a noisy picture is measured on one this much smaller
 _TINT = 45  # darkness against what is beside it, 0..255, up to which an area may be paper
 _NEIGHBOURHOODS = (0.12, 0.4)
 """Shares of the longer side: the lesser tells ink from shade, the larger thick bars from their gaps."""
+_MUCH_INK = 0.3  # of the sheet
+_RIM = 8  # pixels
 _SMALL = 8  # the background is estimated on a picture this much smaller
 
 
@@ -71,12 +73,21 @@ def _dark_on_light(grey: Picture) -> Picture:
     """Light ink on dark ground comes out inverted."""
     counts = _counts(grey)
     if _is_even(counts, grey.size):
-        return 255 - grey if counts.argmax() < 128 else grey
+        return 255 - grey if _is_dark_paper(grey, counts) else grey
     # ink is the lesser part of its neighbourhood: against the mean it sticks out farther than paper does
     size = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
     half = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     lean = sum(_skewness(half - cv2.blur(half, _window(share, half))) for share in _NEIGHBOURHOODS)
     return 255 - grey if lean > 0 else grey
+
+
+def _is_dark_paper(grey: Picture, counts: npt.NDArray[np.int64]) -> bool:
+    """Whether even paper is dark, as most is; the rim tells where as much is ink, as on circuit boards."""
+    dark = int(counts[:128].sum())
+    if min(dark, grey.size - dark) < _MUCH_INK * grey.size:
+        return bool(counts.argmax() < 128)
+    rim = [grey[:_RIM], grey[-_RIM:], grey[:, :_RIM], grey[:, -_RIM:]]
+    return bool(np.median(np.concatenate([part.ravel() for part in rim])) < 128)
 
 
 def _window(share: float, picture: npt.NDArray[np.float32]) -> tuple[int, int]:
@@ -96,16 +107,16 @@ def _counts(grey: Picture) -> npt.NDArray[np.int64]:
 
 
 def _is_even(counts: npt.NDArray[np.int64], pixels: int) -> bool:
-    """Even paper: a render, or a one-bit scan."""
-    return bool(counts.max() > 0.5 * pixels)
+    """Even paper: a render, or a one-bit scan; also where as much is ink."""
+    return bool(counts.max() > 0.5 * pixels or np.partition(counts, -2)[-2:].sum() > 0.8 * pixels)
 
 
 def _flattened(grey: Picture) -> Picture:
     """Darkness 0..255 of each pixel against the paper around it, where the paper is smooth."""
     counts = _counts(grey)
     if _is_even(counts, grey.size):
-        paper = int(counts.argmax())
-        return np.asarray(cv2.subtract(np.full_like(grey, paper), grey), np.uint8) if paper else grey
+        paper = 128 + int(counts[128:].argmax())  # though more of it may be ink
+        return np.asarray(cv2.subtract(np.full_like(grey, paper), grey), np.uint8)
     height, width = grey.shape
     small_size = (max(1, width // _SMALL), max(1, height // _SMALL))
     small = cv2.resize(grey, small_size, interpolation=cv2.INTER_AREA)

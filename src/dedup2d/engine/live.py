@@ -87,10 +87,10 @@ class LiveCandidates:
             self._store_beside()
         return more
 
-    def query(self, fingerprint: Fingerprint, *, limit: int) -> list[Candidate]:
-        """Return the best candidates, best first, as of the last `catch_up`."""
+    def query(self, fingerprint: Fingerprint, *, limit: int, thorough: bool = False) -> list[Candidate]:
+        """Return the best candidates, best first, as of the last `catch_up`; see `Candidates.query`."""
         with self._turn:
-            return self._candidates.query(fingerprint, limit=limit)
+            return self._candidates.query(fingerprint, limit=limit, thorough=thorough)
 
     def tend(self) -> None:
         """Catch up and store in a thread of its own, so that no search will have to."""

@@ -48,14 +48,18 @@ class Hits:
     distance: npt.NDArray[np.float32]
 
 
-def look_up(segments: Sequence[Segment], codes: Codes) -> Hits:
-    """The living features within `_FARTHEST` bits of each of `codes` (N, 2) that share a key with it."""
+def look_up(segments: Sequence[Segment], codes: Codes, crowd: int = 1) -> Hits:
+    """
+    The living features within `_FARTHEST` bits of each of `codes` (N, 2) that share a key with it.
+
+    Keys that too many share are passed over; `crowd` times as many are not too many.
+    """
     entries = sum(one.living_entries for one in segments)
     bits = min(_COARSE + 1 + (entries // _ROOMY).bit_length(), _MOST_BITS)
     found = [_Found(codes, one, bits) for one in segments if len(one)]
     for table in range(TABLES):
         words = key_words(codes, table)
-        wanted = _uncrowded(found, table, words, max(1.0, entries / _ROOMY))
+        wanted = _uncrowded(found, table, words, crowd * max(1.0, entries / _ROOMY))
         for one in found:
             one.look(table, words, wanted)
     bases = np.cumsum([0, *(len(one) for one in segments if len(one))])

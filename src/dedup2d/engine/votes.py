@@ -19,8 +19,6 @@ __all__ = ["Agreement", "agreement"]
 _ANGLE_BINS = 24
 _SCALE_BINS = 24
 _SCALE_STEP = 0.25  # doublings per bin
-_MOST_SLOTS = 400  # whose hits are binned by turn and scale
-_MOST_PLACED = 64  # whose hits are then tried as placements
 _MOST_TRIED = 48  # hits per slot, the weightiest
 _NEAR = 0.02  # of the sheet's side: how far off a hit that agrees may lie
 _TURNED = 0.12  # of the distance: what one hit says about others is the less exact the farther off they are
@@ -79,13 +77,25 @@ class _Votes:
 
 
 def agreement(
-    hits: Hits, query: Features, sides: npt.NDArray[np.float32], drawings: int, *, mirrored: bool
+    hits: Hits,
+    query: Features,
+    sides: npt.NDArray[np.float32],
+    drawings: int,
+    *,
+    mirrored: bool,
+    binned: int,
+    placed: int,
 ) -> list[Agreement]:
-    """How the best-agreeing hits of each slot lie, of the slots that have most of them, by slot."""
+    """
+    How the best-agreeing hits of each slot lie, by slot.
+
+    `binned`: of how many slots hits are binned by turn and scale; `placed`: of how many then tried.
+    """
     if not len(hits.slot):
         return []
     frequency = _frequency(hits, len(query))
-    votes = _alike(_heaviest(_votes(hits, query, _rarity(frequency, drawings), mirrored=mirrored)))
+    votes = _votes(hits, query, _rarity(frequency, drawings), mirrored=mirrored)
+    votes = _alike(_heaviest(votes, binned), placed)
     side = sides[votes.named].astype(np.float64)
     factor, shift = _consensus(votes, side)
     for _ in range(2):
@@ -138,19 +148,19 @@ def _votes(hits: Hits, query: Features, rarity: _Real, *, mirrored: bool) -> _Vo
     )
 
 
-def _heaviest(votes: _Votes) -> _Votes:
-    if len(votes.named) <= _MOST_SLOTS:
+def _heaviest(votes: _Votes, most: int) -> _Votes:
+    if len(votes.named) <= most:
         return votes
     total = votes.total(votes.weight)
-    return votes.taken(np.flatnonzero((total >= _nth_largest(total, _MOST_SLOTS))[votes.slot]))
+    return votes.taken(np.flatnonzero((total >= _nth_largest(total, most))[votes.slot]))
 
 
 def _nth_largest(values: _Real, count: int) -> float:
     return float(np.partition(values, -count)[-count]) if len(values) > count else 0.0
 
 
-def _alike(votes: _Votes) -> _Votes:
-    """The votes whose turn and scale is their slot's commonest, or next to it, of the best slots."""
+def _alike(votes: _Votes, most: int) -> _Votes:
+    """The votes whose turn and scale is their slot's commonest, or next to it, of the `most` best slots."""
     turn = (np.angle(votes.linear) / (2 * np.pi) * _ANGLE_BINS).round().astype(np.int64) % _ANGLE_BINS
     size = np.log2(np.abs(votes.linear)) / _SCALE_STEP
     step = np.clip(size.round() + _SCALE_BINS // 2, 1, _SCALE_BINS - 2).astype(np.int64)
@@ -163,7 +173,7 @@ def _alike(votes: _Votes) -> _Votes:
     flat = table.reshape(slots, -1)
     best = flat.argmax(axis=1)
     top = flat[np.arange(slots), best]
-    good = top >= _nth_largest(top, _MOST_PLACED)
+    good = top >= _nth_largest(top, most)
     apart = np.abs(turn - (best // _SCALE_BINS)[votes.slot])
     apart = np.minimum(apart, _ANGLE_BINS - apart)
     near = (apart <= 2) & (np.abs(step - (best % _SCALE_BINS)[votes.slot]) <= 2) & good[votes.slot]

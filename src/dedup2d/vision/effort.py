@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from attrs import frozen
@@ -9,17 +10,16 @@ from attrs import frozen
 from dedup2d.engine.candidates import Candidate
 from dedup2d.types import Mode
 
-__all__ = ["EFFORTS", "SURE", "Effort", "Placement", "placements", "worth_a_look"]
+__all__ = ["EFFORTS", "ONCE_MORE", "SURE", "Effort", "Placement", "by_turns", "placements", "worth_a_look"]
 
 Placement = tuple[float, ...] | None
 
 _VERIFIED_LEAST = 3
 _VERIFIED_IN_ALL = 200
-_MANY_VOTES = 10
 _HARDLY = 0.1  # of the best candidate's score
 SURE = 0.87
 """
-Similarity that `balanced` is content with. Below it looks once more, as long as `precise`: after a wrong "no"
+Similarity that a search is content with. Below it looks once more, as `ONCE_MORE` says: after a wrong "no"
 somebody draws the part again.
 """
 
@@ -34,12 +34,16 @@ class Effort:
         by_l3: at most, of those that level 3 names.
         surely: however little speaks for them.
         by_all: with all features of both.
+        many: with all features too, those that so many speak for.
+        thorough: asks for common features too, which may be all that a plain drawing has.
     """
 
     verified: int
     by_l3: int
     surely: int
     by_all: int
+    many: float = 10
+    thorough: bool = False
 
     def share(self, sheets: int) -> int:
         """Return how many candidates of each of *sheets* are verified, so that many stay affordable."""
@@ -51,17 +55,27 @@ EFFORTS = {
     Mode.BALANCED: Effort(verified=12, by_l3=6, surely=4, by_all=2),
     Mode.PRECISE: Effort(verified=50, by_l3=12, surely=40, by_all=12),
 }
+ONCE_MORE = Effort(verified=38, by_l3=12, surely=38, by_all=12, many=math.inf, thorough=True)
 
 
-def placements(candidates: Sequence[Candidate], by_all: int) -> dict[int, Placement]:
+def by_turns(thorough: Sequence[Candidate], quick: Sequence[Candidate]) -> list[Candidate]:
+    """Two of those found by common features too, then one by the others alone, whom those may hide."""
+    found: dict[int, Candidate] = {}
+    for number in range(max(len(thorough), len(quick))):
+        for one in (*thorough[2 * number : 2 * number + 2], *quick[number : number + 1]):
+            found.setdefault(one.key, one)
+    return list(found.values())
+
+
+def placements(candidates: Sequence[Candidate], by_all: int, many: float) -> dict[int, Placement]:
     """
     Where to lay the query on each; None, to look for it with all features.
 
-    That takes longer: it is for those that many features speak for, and for the first ones, as the few
+    That takes longer: it is for those that *many* features speak for, and for the first ones, as the few
     hits of a drawing whose features are common may agree on a wrong place.
     """
     return {
-        one.key: None if one.votes >= _MANY_VOTES or number < by_all else one.placement
+        one.key: None if one.votes >= many or number < by_all else one.placement
         for number, one in enumerate(candidates)
     }
 

@@ -51,12 +51,14 @@ class Index:
             while await anyio.to_thread.run_sync(self.live.catch_up, abandon_on_cancel=True):
                 pass
 
-    async def candidates(self, fingerprint: Fingerprint, limit: int) -> list[Candidate]:
-        """Return the best candidates, best first."""
+    async def candidates(
+        self, fingerprint: Fingerprint, limit: int, *, thorough: bool = False
+    ) -> list[Candidate]:
+        """Return the best candidates, best first; see `Candidates.query`."""
         async with self._turn:
             # A cancelled search leaves the thread to itself: it harms nothing and ends soon.
             return await anyio.to_thread.run_sync(
-                lambda: self.live.query(fingerprint, limit=limit), abandon_on_cancel=True
+                lambda: self.live.query(fingerprint, limit=limit, thorough=thorough), abandon_on_cancel=True
             )
 
     async def alike(

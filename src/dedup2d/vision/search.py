@@ -23,8 +23,17 @@ from dedup2d.engine.records import Likeness
 from dedup2d.engine.verify import Evidence
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.protocols import Progress
-from dedup2d.types import Drawing, Match, Mode, SearchParams, Transform, Verdict
-from dedup2d.vision.effort import EFFORTS, SURE, Effort, Placement, placements, worth_a_look
+from dedup2d.types import Drawing, Match, SearchParams, Transform, Verdict
+from dedup2d.vision.effort import (
+    EFFORTS,
+    ONCE_MORE,
+    SURE,
+    Effort,
+    Placement,
+    by_turns,
+    placements,
+    worth_a_look,
+)
 from dedup2d.vision.indexes import Index
 from dedup2d.vision.learned import NO_MODEL, NO_VERIFICATION, Learned, lacking, most_alike, with_alike
 
@@ -188,8 +197,8 @@ class Search:
         found = max(
             (hit.judgement.similarity for hit in self._hits.values() if hit.sheet is sheet), default=0.0
         )
-        if self._params.mode is Mode.BALANCED and tried and found < SURE:
-            await self._look(sheet, sheets, EFFORTS[Mode.PRECISE], tried)
+        if EFFORTS[self._params.mode].verified and self._params.enable_geometric and found < SURE:
+            await self._look(sheet, sheets, ONCE_MORE, tried)
 
     async def _look(self, sheet: QuerySheet, sheets: int, effort: Effort, tried: dict[int, bool]) -> None:
         """Look with *effort*; *tried* says which candidates were verified already, and if by all features."""
@@ -209,12 +218,14 @@ class Search:
         self._candidates_ms += _since(started)
         self._named |= {(sheet.page, one.key) for one in candidates}
         doubtful = [one for one in candidates if one.key not in exact]
-        chosen = worth_a_look(doubtful, effort.surely)[:share]
-        chosen += most_alike(doubtful, chosen, by_l3)
-        seen = placements(chosen, effort.by_all)
+        worth = worth_a_look(doubtful, effort.surely)
+        seen = placements(worth, effort.by_all, effort.many)
         anew = [
-            one for one in chosen if one.key not in tried or (seen[one.key] is None and not tried[one.key])
-        ]
+            one for one in worth if one.key not in tried or (seen[one.key] is None and not tried[one.key])
+        ][:share]
+        alike = [one for one in most_alike(doubtful, anew, by_l3) if one.key not in tried]
+        seen |= placements(alike, 0, effort.many)
+        anew += alike
         evidence = await self._verify(sheet, anew, seen)
         told = {one.key for one in candidates} - tried.keys() | {one.key for one in anew}
         tried |= {one.key: seen[one.key] is None for one in anew}
@@ -239,9 +250,17 @@ class Search:
         )
         # Those are left out later or need no search; room for others must remain.
         limit = max(self._params.max_results, effort.verified) + len(same) + 1
-        found = [] if sheet.blank else await self._index.candidates(sheet.fingerprint, limit)
+        found = [] if sheet.blank else await self._named_by_features(sheet.fingerprint, limit, effort)
         named = {one.key for one in found}
         return [Candidate(key=key) for key, page in same if page == sheet.page and key not in named] + found
+
+    async def _named_by_features(
+        self, fingerprint: Fingerprint, limit: int, effort: Effort
+    ) -> list[Candidate]:
+        quick = await self._index.candidates(fingerprint, limit)
+        if not effort.thorough:
+            return quick
+        return by_turns(await self._index.candidates(fingerprint, limit, thorough=True), quick)
 
     async def _alike(self, sheet: QuerySheet, candidates: list[Candidate], most: int) -> dict[int, float]:
         """Return how alike the model finds the candidates and the *most* alike others, by key: level 3."""
