@@ -30,6 +30,20 @@ def printed(sheet: np.ndarray) -> Fingerprint:
     return fingerprint(np.ascontiguousarray(sheet))[0]
 
 
+def features(rng: np.random.Generator, count: int) -> Features:
+    return Features(
+        places=rng.uniform(100, 900, (count, 2)).astype(np.float32),
+        angles=rng.uniform(-3, 3, count).astype(np.float32),
+        sizes=rng.uniform(10, 40, count).astype(np.float32),
+        codes=rng.integers(0, 256, (count, 32), dtype=np.uint8),
+    )
+
+
+def joined(one: Features, two: Features) -> Features:
+    names = ("places", "angles", "sizes", "codes")
+    return Features(**{name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in names})
+
+
 @pytest.fixture(scope="module")
 def index() -> Candidates:
     return filled(list(PRINTS))
@@ -63,6 +77,23 @@ def test_crop_and_turn_are_found(index: Candidates) -> None:
 
     assert index.query(printed(crop), limit=1)[0].key == 7
     assert index.query(printed(turned), limit=1)[0].key == 7
+
+
+def test_a_thorough_look_finds_what_is_common_in_its_place() -> None:
+    """A plate has the corners and holes of a hundred other plates: no search would find it by them."""
+    rng = np.random.default_rng(1)
+    common, made = features(rng, 12), Candidates()
+    for key in range(100):
+        own = features(rng, 20 if key == 7 else 300)
+        elsewhere = evolve(common, places=rng.uniform(100, 900, (12, 2)).astype(np.float32))
+        all_of_it = joined(common if key == 7 else elsewhere, own)
+        made.add(key, evolve(PRINTS[0], hash=bytes(32), information=0.0, parts=(), features=all_of_it))
+    query = evolve(PRINTS[0], hash=bytes(32), information=0.0, parts=(), features=common)
+
+    assert made.query(query, limit=3) == []
+    best = made.query(query, limit=3, thorough=True)[0]
+    assert (best.key, best.votes) == (7, 12)
+    assert np.array(best.placement) == pytest.approx(np.eye(3).ravel(), abs=0.5)
 
 
 def test_blank_finds_nothing(index: Candidates) -> None:

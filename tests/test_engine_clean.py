@@ -27,6 +27,19 @@ def test_inverted_is_the_same() -> None:
     assert np.array_equal(clean(sheet), clean(255 - sheet))
 
 
+@pytest.mark.parametrize("filled", [0.45, 0.55, 0.65])
+def test_a_board_that_is_mostly_ink_is_seen_by_its_rim(filled: float) -> None:
+    """A part cut out of a circuit board would be a negative of it, and not be found."""
+    board = np.full((800, 600), 255, np.uint8)
+    edge = round(600 * (1 - np.sqrt(filled * 800 / 750)) / 2)
+    board[25:775, edge:-edge] = 0
+    for row in range(60, 760, 40):
+        cv2.line(board, (edge + 20, row), (580 - edge, row), 255, 3)
+
+    assert np.array_equal(clean(board) > 0, board == 0)
+    assert np.array_equal(clean(board), clean(255 - board))
+
+
 def test_ringing_of_strong_compression_is_no_ink() -> None:
     """A copy sent as a small JPEG would be called a revision, for its blurs beside the lines."""
     sheet = part(0)

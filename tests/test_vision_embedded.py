@@ -164,20 +164,31 @@ async def test_modes_verify_more_and_more(vision: EmbeddedVision, monkeypatch: p
     assert plain.level_stats["l4"] == 0
 
 
+@pytest.mark.parametrize("mode", [Mode.BALANCED, Mode.PRECISE])
 async def test_a_no_is_said_after_a_longer_look_only(
-    vision: EmbeddedVision, monkeypatch: pytest.MonkeyPatch
+    vision: EmbeddedVision, monkeypatch: pytest.MonkeyPatch, mode: Mode
 ) -> None:
     """A part would be drawn again because the candidate that was right came after the first few."""
-    monkeypatch.setitem(effort.EFFORTS, Mode.BALANCED, evolve(effort.EFFORTS[Mode.BALANCED], verified=1))
+    monkeypatch.setitem(effort.EFFORTS, mode, evolve(effort.EFFORTS[mode], verified=1))
     for seed in range(4):
         await add(vision, seed)
 
-    known, unknown = await find(vision, 1), await find(vision, 9)
+    known, unknown = [
+        await vision.search("tenant", drawing_file(plan(seed, compression=1)), SearchParams(mode=mode))
+        for seed in (1, 9)
+    ]
     assert (names(known), known.level_stats["l4"]) == (["plan-1.png"], 1)
     assert names(unknown) == []
     assert unknown.level_stats["l4"] > 1
     assert unknown.level_stats["l4"] <= unknown.level_stats["l2"] + 1  # the first again, with all features
     assert unknown.level_stats["l2"] <= 4
+
+
+def test_a_longer_look_asks_by_turns() -> None:
+    """What common features name would crowd out what the others did."""
+    thorough, quick = ([Candidate(key=key) for key in keys] for keys in ((1, 2, 3, 4), (3, 5, 6)))
+
+    assert [one.key for one in effort.by_turns(thorough, quick)] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_the_difference_to_a_revision_is_shown(vision: EmbeddedVision) -> None:
