@@ -10,6 +10,7 @@ alone: not on how they are spread over segments, nor on those that were removed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ __all__ = ["Hits", "look_up", "taken"]
 _COARSE = 16  # first bits of a word, by which it is told how common a feature is
 _MOST_BITS = 26  # of a word that count
 _ROOMY = 1 << 20  # features that the coarse bits do for
+_AT_ONCE = 1 << 18  # entries that are compared in one go, about 20 MB
 _FARTHEST = 26  # bits of the 128 kept
 # Under one coarse key, in an index of up to `_ROOMY` features: what more features share says little. More may
 # share a word as it is, as a drawing has the copies that it has.
@@ -101,8 +103,11 @@ class _Found:
         coarse = min(self.segment.sizes.bits, self.bits)
         query, flip = np.nonzero(_spread(wanted, coarse))
         start, end = self._ranges(table, _keys(words, coarse)[query, flip], coarse)
-        which, entries = self._entries(table, start, end - start)
-        query = query[which]
+        for some in _portions(end - start):
+            which, entries = self._entries(table, start[some], (end - start)[some])
+            self._take_near(table, wanted, query[some][which], entries)
+
+    def _take_near(self, table: int, wanted: Flags, query: Longs, entries: Longs) -> None:
         apart = _rows(self.segment.arrays["code"], entries) ^ _rows(self.codes, query)
         ones = np.bitwise_count(apart)
         distance = ones[:, 0] + ones[:, 1]
@@ -114,7 +119,7 @@ class _Found:
 
     def hits(self, base: int) -> Hits:
         """Everything found, each pair once; *base* is added to the numbers of drawings."""
-        pairs = np.sort(np.concatenate(self._pairs))
+        pairs = np.sort(np.concatenate([np.empty(0, np.uint64), *self._pairs]))
         pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=pairs[:1] + 1))]
         entries = (pairs >> 8 & 0xFFFFFFFF).astype(np.int64)
         drawings = self.segment.drawing_of(entries)
@@ -153,6 +158,13 @@ class _Found:
         flip = np.where(ones == 0, 0, self.bits - np.log2(np.maximum(first, 1)).astype(np.int64))
         known = np.where(flip <= _COARSE, flip, 0)
         return np.flatnonzero((ones <= 1) & wanted[query, known])
+
+
+def _portions(lengths: Longs) -> list[slice]:
+    """Runs of lists that have about `_AT_ONCE` entries together, so that memory is bounded."""
+    before = (np.cumsum(lengths) - lengths) // _AT_ONCE
+    starts = np.flatnonzero(np.diff(before, prepend=-1))
+    return [slice(int(a), int(b)) for a, b in pairwise([*starts, len(lengths)])]
 
 
 def _spread(wanted: Flags, bits: int) -> Flags:
