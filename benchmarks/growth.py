@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -35,7 +34,6 @@ from dedup2d.engine.live import LiveCandidates
 from dedup2d.engine.records import FileRecord, SheetRecord
 from dedup2d.readers import read
 
-MIB = 1024**2
 BATCH = 500  # drawings added in one transaction
 QUERIES = 40
 TURNED = 0.125  # share of a query's bits
@@ -169,7 +167,6 @@ def measured(place: Path, queries: Sequence[tuple[int, bytes]]) -> dict[str, flo
         before = time.process_time()
         live.query(query, limit=50, thorough=True)
         longer.append(time.process_time() - before)
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - _resident()) / MIB
     live.close()
     catalogue.close()
     return {
@@ -179,7 +176,6 @@ def measured(place: Path, queries: Sequence[tuple[int, bytes]]) -> dict[str, flo
         "p95": float(np.percentile(times[1:], 95)) * 1000,
         "thorough p50": float(np.percentile(longer, 50)) * 1000,
         "thorough p95": float(np.percentile(longer, 95)) * 1000,
-        "thorough peak": peak,
         "right": right / len(times),
         "held": held / len(live),
         "memory": memory / len(live),
@@ -205,12 +201,6 @@ def _anonymous() -> int:
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def _resident() -> int:
-    """Bytes of this process that are in memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def _catalogue(place: Path) -> Catalogue:
@@ -255,7 +245,6 @@ COLUMNS = {
     "p95": "p95",
     "thorough p50": "with common features, p50 ms",
     "thorough p95": "with common features, p95 ms",
-    "thorough peak": "with common features, at most, MiB",
     "first": "the first one",
     "right": "right drawing first",
     "held": "anonymous memory after the start, bytes a drawing",
