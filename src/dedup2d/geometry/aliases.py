@@ -88,11 +88,12 @@ def renamed(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
         return fields
     names = FIELD_ALIASES[kind]
     ours = dict(fields)
-    for name in names.keys() & fields.keys():
-        del ours[name]
-    for name, value in fields.items():
-        if name in names:
-            ours.setdefault(names[name], value)
+    if not names.keys().isdisjoint(fields):
+        for name in names.keys() & fields.keys():
+            del ours[name]
+        for name, value in fields.items():
+            if name in names:
+                ours.setdefault(names[name], value)
     other_ways = _OTHER_WAYS.get(kind)
     if other_ways is not None:
         other_ways(ours)
@@ -125,7 +126,7 @@ def _of_insert(fields: dict[str, Any]) -> None:
 
 def _of_dimension(fields: dict[str, Any]) -> None:
     names = ("defpoint", "defpoint2", "defpoint3", "defpoint4", "defpoint5")
-    points = [fields[name] for name in names if fields.get(name) is not None]
+    points = [fields[name] for name in names if name in fields and fields[name] is not None]
     if points:
         fields.setdefault("points", points)
 

@@ -347,7 +347,10 @@ def _named(kind: str, item: dict[str, Any]) -> dict[str, Any]:
     fields = renamed(kind, item)
     if fields.get("type") == kind:
         return fields
-    return {**fields, "type": kind}
+    if fields is item:
+        return {**fields, "type": kind}
+    fields["type"] = kind
+    return fields
 
 
 def _values(section: msgspec.Raw | None, path: str) -> list[Any]:
