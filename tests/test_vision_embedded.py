@@ -184,6 +184,25 @@ async def test_a_no_is_said_after_a_longer_look_only(
     assert unknown.level_stats["l2"] <= 4
 
 
+async def test_what_only_common_features_name_is_no_match(
+    vision: EmbeddedVision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers that nobody verified would be listed as similar, for the corners that all plates have."""
+    monkeypatch.setattr(search, "ONCE_MORE", evolve(effort.ONCE_MORE, verified=1))
+    for seed in range(4):
+        await add(vision, seed)
+    query = Candidates.query
+
+    def sure(
+        self: Candidates, fingerprint: Fingerprint, *, limit: int, thorough: bool = False
+    ) -> list[Candidate]:
+        found = query(self, fingerprint, limit=limit, thorough=thorough)
+        return [evolve(one, l2=1.0) for one in found] if thorough else []
+
+    monkeypatch.setattr(Candidates, "query", sure)
+    assert names(await find(vision, 9)) == []
+
+
 def test_a_longer_look_asks_by_turns() -> None:
     """What common features name would crowd out what the others did."""
     thorough, quick = ([Candidate(key=key) for key in keys] for keys in ((1, 2, 3, 4), (3, 5, 6)))

@@ -227,7 +227,9 @@ class Search:
         seen |= placements(alike, 0, effort.many)
         anew += alike
         evidence = await self._verify(sheet, anew, seen)
-        told = {one.key for one in candidates} - tried.keys() | {one.key for one in anew}
+        # What common features name is told of where ink bears it out: their scores alone say too little.
+        told = set() if effort.thorough else {one.key for one in candidates} - tried.keys()
+        told |= {one.key for one in anew}
         tried |= {one.key: seen[one.key] is None for one in anew}
         for one in candidates:
             if one.key not in told:
