@@ -91,6 +91,15 @@ async def test_a_child_is_kept_for_the_next_call() -> None:
     assert first == second != os.getpid()
 
 
+async def test_an_idle_child_that_was_killed_is_replaced() -> None:
+    """The next drawing would be said to crash the reader."""
+    async with Children(processes=1) as children:
+        first = await children.call(child_id, seconds=20, name="a.png")
+        os.kill(first, signal.SIGKILL)
+        await anyio.sleep(0.5)
+        assert await children.call(child_id, seconds=20, name="b.png") != first
+
+
 async def test_over_time_the_child_is_killed_and_the_error_names_file_and_limit(tmp_path: Path) -> None:
     """If this fails, a file that makes a library hang stops a worker for good."""
     async with Children(processes=1) as children:

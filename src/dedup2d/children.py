@@ -111,7 +111,7 @@ class Children:
             raise InternalError("Children is used outside of its `async with`")
         request = pickle.dumps((_module_of(func), func.__qualname__, args), pickle.HIGHEST_PROTOCOL)
         async with self._limiter:
-            child = self._idle.pop() if self._idle else await self._start()
+            child = await self._free()
             keep = False
             try:
                 kind, value, retire = await self._ask(child, request, seconds, name)
@@ -122,6 +122,15 @@ class Children:
                 else:
                     await self._end(child)
         return cast("T", self._outcome(kind, value, name))
+
+    async def _free(self) -> _Child:
+        """Return an idle child that is alive, or a new one: somebody may have killed one that had no work."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive:
+                return child
+            await self._end(child)
+        return await self._start()
 
     async def _ask(self, child: _Child, request: bytes, seconds: float, name: str) -> tuple[str, Any, bool]:
         try:
@@ -217,6 +226,11 @@ class _Child:
                 stderr=subprocess.DEVNULL,
             )
         )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, as far as is known."""
+        return self._process.returncode is None
 
     async def ask(self, request: bytes) -> bytes:
         await self._requests.send(LENGTH.pack(len(request)) + request)
