@@ -96,7 +96,7 @@ async def test_an_idle_child_that_was_killed_is_replaced() -> None:
     async with Children(processes=1) as children:
         first = await children.call(child_id, seconds=20, name="a.png")
         os.kill(first, signal.SIGKILL)
-        while Path(f"/proc/{first}").exists():  # until its parent has heard of it
+        while await anyio.Path(f"/proc/{first}").exists():  # until its parent has heard of it
             await anyio.sleep(0.05)
         assert await children.call(child_id, seconds=20, name="b.png") != first
 
