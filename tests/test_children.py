@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from dedup2d import errors
@@ -27,6 +28,12 @@ MIB = 1024**2
 
 def child_id() -> int:
     return os.getpid()
+
+
+def wait_until_gone(child: int) -> None:
+    """Wait until the parent has heard that the child has ended."""
+    while Path(f"/proc/{child}").exists():
+        time.sleep(0.05)
 
 
 def hang(marker: Path) -> None:
@@ -96,8 +103,7 @@ async def test_an_idle_child_that_was_killed_is_replaced() -> None:
     async with Children(processes=1) as children:
         first = await children.call(child_id, seconds=20, name="a.png")
         os.kill(first, signal.SIGKILL)
-        while await anyio.Path(f"/proc/{first}").exists():  # until its parent has heard of it
-            await anyio.sleep(0.05)
+        await anyio.to_thread.run_sync(wait_until_gone, first)
         assert await children.call(child_id, seconds=20, name="b.png") != first
 
 
