@@ -13,26 +13,35 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 TEST_TOOLS = nox.project.dependency_groups(PROJECT, "test", "bench")
+LATER_TOOLS = nox.project.dependency_groups(PROJECT, "test-any")
 # Many tests wait for processes and servers, so that there may be one more than there are cores.
 PARALLEL = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 # What reckons with arrays, reads files of deploy/, throws random bytes, or starts the command once more for
-# each of its answers finds the same on every Python.
+# each of its answers finds the same on every Python, as do programs in other languages and benchmarks.
 ONCE = [
+    "benchmarks*",
+    "callback_receivers",
     "cli_geometry",
     "cli_jobs",
     "cli_search",
     "cli_smoke",
+    "deploy",
     "deploy_*",
+    "doctor",
     "engine_*",
-    "export",
+    "export*",
+    "extras",
     "geometry_*",
     "http_fuzz*",
     "http_hostile",
     "job_store_machine",
+    "owasp",
     "precision*",
     "readers_hostile",
     "s3_start",
+    "vision_embedded",
     "vision_learned",
+    "vision_server",
 ]
 LAST = ("-m", "not deployment and not once", *(f"--ignore-glob=tests/test_{some}.py" for some in ONCE))
 # What works on the oldest and on the newest works in between: there it is to install, and to do its work.
@@ -48,7 +57,6 @@ BETWEEN = [
         "public_api",
         "queues",
         "readers",
-        "vision_embedded",
     )
 ]
 LINT_TOOLS = nox.project.dependency_groups(PROJECT, "lint")
@@ -56,7 +64,7 @@ LINT_TOOLS = nox.project.dependency_groups(PROJECT, "lint")
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
 nox.options.download_python = "never"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "bare", "tests"]
+nox.options.sessions = ["lint", "bare", "tests"]
 
 
 @nox.session
@@ -68,9 +76,9 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports")
 
 
-@nox.session
+@nox.session(default=False)
 def types(session: nox.Session) -> None:
-    """Check the types, strictly."""
+    """Check the types, strictly, as `tests` does first: making one more environment takes minutes."""
     session.install(*LINT_TOOLS, *TEST_TOOLS, "-e", ".[all]")
     session.run("mypy")
 
@@ -84,11 +92,14 @@ def bare(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Test everything on the first Python, there the API on Redis, RQ and S3 too; less on the others."""
-    session.install(*TEST_TOOLS, "-e", ".[all]")
+    """Test all on the first Python, there types, and the API on Redis, RQ and S3 too; less on the others."""
+    first = session.python == PYTHONS[0]
+    session.install(*([*TEST_TOOLS, *LINT_TOOLS] if first else LATER_TOOLS), "-e", ".[all]")
+    if first and not session.posargs:
+        session.run("mypy")
     some = {PYTHONS[0]: (), PYTHONS[-1]: LAST}.get(str(session.python), BETWEEN)
     session.run("pytest", *PARALLEL, "--durations", "20", *some, *session.posargs)
-    if session.python == PYTHONS[0] and not session.posargs:
+    if first and not session.posargs:
         on_servers(session)
 
 

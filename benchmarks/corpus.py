@@ -117,7 +117,7 @@ def load(folder: Path, *, sources: bool = False) -> Corpus:
 
 def generated(folder: Path, *, parts: int, seed: int) -> Corpus:
     """Generate samples into *folder*, unless they are there already, and load them."""
-    from dedup2d.samples import generate  # noqa: PLC0415
+    from dedup2d.samples import generate  # noqa: PLC0415 - only if no corpus is given
 
     if not (folder / "manifest.jsonl").is_file():
         generate(folder, seed=seed, parts=parts, overwrite=True)

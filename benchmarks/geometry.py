@@ -22,13 +22,12 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.kept import answered
 from dedup2d.errors import Dedup2DError
 from dedup2d.geometry.comparing import compared
 from dedup2d.geometry.extracting import extract
@@ -145,9 +144,12 @@ def pairs(corpus: Path, strangers: int, processes: int, answers: Path | None) ->
     print("| --- | ---: | --- | --- |")
     with multiprocessing.get_context("fork").Pool(processes) as pool:  # which has the drawings already
         for kind, members in groups.items():
+            names = [" ".join(pair) for pair in members]
             found = [
-                (pair, (strict, version))
-                for pair, (strict, version) in _answered(pool, members, answers)
+                (name, (strict, version))
+                for name, (strict, version) in answered(
+                    names, lambda some: pool.imap(_scored, some, 4), answers
+                )
                 if strict is not None and version is not None
             ]
             if found:
@@ -158,8 +160,8 @@ def pairs(corpus: Path, strangers: int, processes: int, answers: Path | None) ->
                 ]
                 print(f"| {kind} | {len(found)} | {shown[0]} | {shown[1]} |", flush=True)
                 odd += [(kind, *one) for one in found if _is_odd(kind, *one[1])]
-    for kind, (one, two), (strict_score, version_score) in odd:
-        print(f"{kind}: {one} {two} strict {strict_score:.3f} version {version_score:.3f}")
+    for kind, name, (strict_score, version_score) in odd:
+        print(f"{kind}: {name} strict {strict_score:.3f} version {version_score:.3f}")
 
 
 def _related(
@@ -182,18 +184,6 @@ def _related(
     return groups
 
 
-def _answered(pool: Pool, members: Sequence[Pair], answers: Path | None) -> Iterable[tuple[Pair, Scores]]:
-    """Yield the scores of *members*: those that *answers* has, and the others, which are added there."""
-    rows = _lines(answers) if answers and answers.exists() else []
-    known: dict[Pair, Scores] = {(row["pair"][0], row["pair"][1]): row["scores"] for row in rows}
-    yield from ((pair, known[pair]) for pair in members if pair in known)
-    with answers.open("a") if answers else nullcontext() as kept:
-        for pair, scores in pool.imap(_scored, [pair for pair in members if pair not in known], 4):
-            if kept:
-                print(json.dumps({"pair": pair, "scores": scores}), file=kept, flush=True)
-            yield pair, scores
-
-
 def _is_odd(kind: str, strict: float, version: float) -> bool:
     if kind == "self":
         return strict < 1
@@ -202,10 +192,10 @@ def _is_odd(kind: str, strict: float, version: float) -> bool:
     return strict >= 0.95 if kind == "family" else version < 0.8
 
 
-def _scored(pair: Pair) -> tuple[Pair, Scores]:
-    comparison = compared(*(_DRAWINGS[key] for key in pair))
+def _scored(pair: str) -> Scores:
+    comparison = compared(*(_DRAWINGS[key] for key in pair.split()))
     strict, version = (rated(comparison, profile)[0] for profile in (Profile.STRICT, Profile.VERSION))
-    return pair, (strict, version)
+    return strict, version
 
 
 def _strangers(

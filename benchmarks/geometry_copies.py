@@ -1,10 +1,11 @@
 """
 Measures what copies and small changes of real drawings score, strictly; ezdxf makes and writes them.
 
-    python -m benchmarks.geometry_copies --corpus FOLDER [--kinds NAME ...] [--files N] [--processes N]
+    python -m benchmarks.geometry_copies --corpus FOLDER [--kinds NAME ...] [--files N] [--seed N]
+        [--processes N] [--answers FILE]
 
 Prints per kind how many copies reach 0.98 and names those that do not; for changes, how many score below 1
-with an entry in the difference.
+with an entry in the difference. With a file for answers it goes on where it was ended.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from attrs import frozen
+from attrs import astuple, frozen
 from ezdxf import recover, transform
 from ezdxf.layouts.layout import Modelspace
 from ezdxf.math import Matrix44
 
+from benchmarks.kept import answered
 from dedup2d.errors import Dedup2DError
 from dedup2d.geometry.extracting import extract
 from dedup2d.geometry.model import Geometry
@@ -37,6 +39,9 @@ from dedup2d.geometry.scoring import score
 
 ENOUGH = 0.98
 _CHORDS = 64
+
+File: TypeAlias = tuple[Path, str, list[str]]
+"""Path, drawing and kinds of copies."""
 
 Change: TypeAlias = Callable[[Modelspace], bool]
 """Changes a drawing, or says that it has nothing to change."""
@@ -197,14 +202,20 @@ def _detail(found: GeometryScore) -> str:
 def main() -> None:
     options = _options()
     manifest = (options.corpus / "manifest.jsonl").read_text().splitlines()
-    files = [
-        (options.corpus / row["raw"], row["id"], options.kinds)
+    files = {
+        " ".join([row["id"], *options.kinds]): (options.corpus / row["raw"], row["id"], options.kinds)
         for row in map(json.loads, manifest)
         if row["raw"] and row["format"] == "dxf"
-    ]
-    random.Random(options.seed).shuffle(files)
+    }
+    names = list(files)
+    random.Random(options.seed).shuffle(names)
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        outcomes = [one for found in pool.starmap(measured, files[: options.files], 1) for one in found]
+        found = answered(
+            names[: options.files],
+            lambda some: pool.imap(_measured, [files[name] for name in some]),
+            options.answers,
+        )
+        outcomes = [Outcome(*one) for _, file in found for one in file]
     print("| kind | drawings | 0.98 and more | 1 exactly | lowest | 5 % | named in the difference |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for kind in options.kinds:
@@ -221,6 +232,10 @@ def main() -> None:
             print(f"{one.kind}: {one.drawing} {one.score} {one.detail}")
 
 
+def _measured(file: File) -> list[tuple[Any, ...]]:
+    return [astuple(one) for one in measured(*file)]
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -230,6 +245,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--files", type=int, help="how many, drawn at random; all if not given")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--answers", type=Path, help="file that keeps what each file gave")
     return parser.parse_args()
 
 

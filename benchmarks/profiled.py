@@ -42,7 +42,7 @@ def run(place: Path, command: list[str]) -> None:
 def shares(place: Path) -> dict[str, float]:
     """Return the percentage of its busy time that each package took itself."""
     spent: Counter[str] = Counter()
-    for (file, _, function), (_, _, own, _, _) in pstats.Stats(str(place)).stats.items():  # type: ignore[attr-defined]
+    for (file, _, function), (_, _, own, _, _) in pstats.Stats(str(place)).stats.items():  # type: ignore[attr-defined]  # typeshed lacks it
         spent[_owner(file, function)] += own
     spent.pop(_WAITING, None)
     busy = sum(spent.values())

@@ -47,7 +47,7 @@ FILE_STORES: dict[str, Callable[[Clock, Path], AbstractAsyncContextManager[FileS
 }
 
 GEOMETRY_STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[GeometryStore]]] = {
-    name: lambda directory, make=make: _geometries(make(time.time, directory))  # type: ignore[misc]
+    name: lambda directory, make=make: _geometries(make(time.time, directory))  # type: ignore[misc]  # mypy knows no defaults of lambdas
     for name, make in FILE_STORES.items()
 }
 

@@ -102,7 +102,7 @@ def endless(status: int = 200) -> Behaviour:
             sent.append(65_536)
 
     sent: list[int] = []
-    answer.sent = sent  # type: ignore[attr-defined]
+    answer.sent = sent  # type: ignore[attr-defined]  # noted on the function itself
     return answer
 
 
@@ -162,7 +162,7 @@ def options_for(receiver: Receiver, **options: Any) -> CallbackOptions:
     guard = GuardOptions(
         allow_http=True,
         block_private_networks=False,
-        ports=frozenset({receiver.port}),  # type: ignore[arg-type]
+        ports=frozenset({receiver.port}),  # type: ignore[arg-type]  # mypy knows no generic converter
         resolve_dns=False,
     )
     given: dict[str, Any] = {

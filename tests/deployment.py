@@ -165,7 +165,6 @@ def deployment(
     *,
     s3: bool = False,
     appendonly: bool = False,
-    redis_arguments: tuple[str, ...] = (),
     stub: tuple[str, ...] = (),
     **variables: str,
 ) -> Iterator[Deployment]:
@@ -176,9 +175,7 @@ def deployment(
     """
     (directory / "s3").mkdir()
     with ExitStack() as stack:
-        redis = stack.enter_context(
-            redis_server(directory / "redis", appendonly=appendonly, arguments=redis_arguments)
-        )
+        redis = stack.enter_context(redis_server(directory / "redis", appendonly=appendonly))
         vision = stack.enter_context(stub_process(*stub))
         store = stack.enter_context(s3_server(directory / "s3")) if s3 else None
         given = {

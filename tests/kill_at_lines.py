@@ -13,15 +13,18 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from dedup2d import workplace
-from dedup2d.backup import archive, database, exporting, importing
+from dedup2d.backup import archive, database, exporting, geometries, importing
+from dedup2d.files.local import LocalFileStore
 
-OURS = {module.__file__ for module in (archive, database, exporting, importing, workplace)}
+OURS = {module.__file__ for module in (archive, database, exporting, geometries, importing, workplace)}
+NEW = 6
+"""Drawings of the index that is imported; one of its files has a geometry."""
 
 
 def say(*words: object) -> None:
@@ -61,19 +64,26 @@ def drawings(path: Path) -> int:
         return count
 
 
+def brought(file: Path, directory: Path, stored: Path, *, replace: bool) -> None:
+    with ExitStack() as stack:
+        kept = geometries.Geometries(lambda: LocalFileStore(stored), stack)
+        importing.import_indexes(file, directory, ["tenant"], geometries=kept, replace=replace)
+
+
 def kill_imports(file: Path, directory: Path, pristine: Path) -> None:
     """Kill at each line; where no index was before, of which there is less to lose, at each fifth."""
-    line, was_there = 0, pristine.exists()
+    line, was_there, stored = 0, pristine.exists(), directory.parent / "files"
     while True:
         line += 1 if was_there else 5
         shutil.rmtree(directory / "tenant", ignore_errors=True)
         if was_there:
             shutil.copytree(pristine, directory / "tenant")
-        killed = killed_at(
-            line, lambda: importing.import_indexes(file, directory, ["tenant"], replace=was_there)
-        )
+        shutil.rmtree(stored, ignore_errors=True)
+        killed = killed_at(line, lambda: brought(file, directory, stored, replace=was_there))
         place = exporting.catalogue_of(directory, "tenant")
-        say(drawings(place) if place.exists() else 0)
+        found = drawings(place) if place.exists() else 0
+        assert found != NEW or len(list(stored.rglob("*.json.gz"))) == 1, "an index without its geometry"
+        say(found)
         if not killed:
             break
     say("left", *(path.name for path in directory.iterdir() if path.name.startswith(".")))
@@ -95,9 +105,9 @@ def exported(file: Path) -> int:
     """Read an archive to its end and return how many drawings it has."""
     with file.open("rb") as source:
         reader = archive.Reader(source)
-        for index in reader.members():
-            reader.skip(index, lambda _: None)
-        return index.drawings
+        for member in reader.members():
+            reader.skip(member, lambda _: None)
+        return member.index.drawings
 
 
 if __name__ == "__main__":

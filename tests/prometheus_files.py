@@ -101,4 +101,4 @@ def promtool() -> str:
 def ran(*words: str | Path, seconds: float = 50, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run `promtool` with these arguments."""
     options = {"capture_output": True, "text": True, "timeout": seconds, "check": False, **more}
-    return subprocess.run([promtool(), *map(str, words)], **options)  # type: ignore[call-overload,no-any-return]  # noqa: PLW1510
+    return subprocess.run([promtool(), *map(str, words)], **options)  # type: ignore[call-overload,no-any-return]  # noqa: PLW1510 - any of its options

@@ -6,6 +6,7 @@ Needs the programs of Debian's packages `radosgw`, `ceph-mon` and `ceph-osd`.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from uuid import uuid4
@@ -17,11 +18,14 @@ __all__ = ["Ceph"]
 
 _PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 _MEMORY_BYTES = 2 * 1024**3
+# Without it a program asks the monitor for its settings and forgets the fsid. What it asks for before it is
+# told once more is refused ("wrong fsid"): it ends, or waits for what has ended.
+_ENVIRONMENT = {"CEPH_ARGS": "--no-mon-config"}
 
 _CONF = """
 [global]
 fsid = {fsid}
-mon_host = [v1:127.0.0.1:{mon_port}]
+monmap = {directory}/monmap
 public_addr = 127.0.0.1
 cluster_addr = 127.0.0.1
 auth_cluster_required = none
@@ -44,6 +48,8 @@ osd_pool_default_pgp_num = 1
 osd_pool_default_pg_autoscale_mode = off
 mon_allow_pool_size_one = true
 osd_crush_chooseleaf_type = 0
+paxos_propose_interval = 0.05
+paxos_min_wait = 0.01
 rgw_data = {directory}/rgw
 rgw_frontends = beast endpoint=127.0.0.1:{port}
 rgw_enable_usage_log = false
@@ -72,7 +78,6 @@ class Ceph:
         self._conf.write_text(
             _CONF.format(
                 fsid=self._fsid,
-                mon_port=self._mon_port,
                 directory=directory,
                 memory=_MEMORY_BYTES,
                 port=port,
@@ -103,22 +108,24 @@ class Ceph:
         monmap = str(self._directory / "monmap")
         address = f"[v1:127.0.0.1:{self._mon_port}]"
         run(["monmaptool", "--create", "--clobber", "--fsid", self._fsid, "--addv", "a", address, monmap])
-        self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monmap)
+        self._run("ceph-mon", "--mkfs", "-i", "a")
         self._mon.start()
         wait_until(lambda: self._asks("ceph", "mon", "stat"), self._mon)
 
     def _start_osd(self) -> None:
         uuid = str(uuid4())
-        self._run("ceph", "osd", "new", uuid)
+        # `ceph` itself may still be refused; what it did already it does not do again.
+        wait_until(lambda: self._asks("ceph", "osd", "new", uuid), self._mon)
         self._run("ceph-osd", "--mkfs", "-i", "0", "--osd-uuid", uuid)
         self._osd.start()
 
     def _server(self, program: str, *arguments: str) -> Leashed:
         log = self._directory / f"{program}-output.log"
-        return Leashed([program, "-f", "-c", str(self._conf), *arguments], log)
+        return Leashed([program, "-f", "-c", str(self._conf), *arguments], log, _ENVIRONMENT)
 
     def _run(self, program: str, *arguments: str) -> str:
-        return run([program, "-c", str(self._conf), *arguments], timeout=120)
+        environment = {**os.environ, **_ENVIRONMENT}
+        return run([program, "-c", str(self._conf), *arguments], timeout=120, env=environment)
 
     def _asks(self, program: str, *arguments: str) -> bool:
         try:

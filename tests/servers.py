@@ -117,12 +117,13 @@ def redis_server(
 
     Args:
         directory: made if missing; a server started in it again finds what an append-only one wrote.
-        appendonly: keep everything on disk.
+        appendonly: keep everything on disk, before it is answered.
         password: what clients must know; it is in the server's `url`.
         arguments: more of the server's command line.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    given = ("--appendonly", "yes" if appendonly else "no", *arguments)
+    kept = ("--appendonly", "yes", "--appendfsync", "always") if appendonly else ("--appendonly", "no")
+    given = (*kept, *arguments)
     server = RedisServer(directory, free_port(), password, given)
     try:
         server.start()

@@ -244,7 +244,7 @@ def walk(stage: Stage) -> int:
 
 
 def say(well: bool, seconds: float, what: str) -> None:
-    print(f"{'ok' if well else 'FAILED':6} {seconds:6.1f} s  {what}", flush=True)  # noqa: T201
+    print(f"{'ok' if well else 'FAILED':6} {seconds:6.1f} s  {what}", flush=True)  # noqa: T201 - what it is for
 
 
 def main() -> int:
@@ -259,7 +259,7 @@ def main() -> int:
     ):
         say(True, time.monotonic() - begin, "Redis, S3, vision, two services and Prometheus have started")
         failed = walk(stage)
-    print(f"{failed} failed, {time.monotonic() - begin:.0f} s")  # noqa: T201
+    print(f"{failed} failed, {time.monotonic() - begin:.0f} s")  # noqa: T201 - what it is for
     return 1 if failed else 0
 
 

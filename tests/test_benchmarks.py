@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from benchmarks.accuracy.report import Found, as_json, as_markdown
 from benchmarks.accuracy.rows import Answer, Hit, Rows, same_setup
 from benchmarks.accuracy.scores import missed_by, pair_scores, score, scores, stranger_duplicates
 from benchmarks.corpus import Corpus, Entry, Pair, balanced, load
+from benchmarks.kept import answered
 from benchmarks.transforms import TRANSFORMS
 
 
@@ -140,7 +142,7 @@ def test_peers_see_through_the_eight_poses() -> None:
     """The comparison is unfair if the hashes are not given the poses that they can be given."""
     pytest.importorskip("imagehash")
     pytest.importorskip("pdqhash")
-    from benchmarks.accuracy.peers import HASHES, ranked  # noqa: PLC0415
+    from benchmarks.accuracy.peers import HASHES, ranked  # noqa: PLC0415 - not installed for every test
 
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 2, (2, 12, 16), dtype=np.uint8) * 255
@@ -156,7 +158,7 @@ def test_peers_are_charged_with_strangers_they_call_duplicates_only() -> None:
     """The comparison is unfair if a peer is blamed for pairs that are related, or excused for some."""
     pytest.importorskip("imagehash")
     pytest.importorskip("pdqhash")
-    from benchmarks.accuracy.peers import HASHES, false_duplicates  # noqa: PLC0415
+    from benchmarks.accuracy.peers import HASHES, false_duplicates  # noqa: PLC0415 - not installed for every test
 
     rng = np.random.default_rng(1)
     blocks = rng.integers(0, 2, (2, 12, 16), dtype=np.uint8) * 255
@@ -241,6 +243,24 @@ def test_answers_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None
     rows.add(_answer("b", _hit("b")))
     assert [answer.query for answer in rows] == ["a", "b"]
     assert rows.keys("dedup2d balanced") == {"same/a", "same/b"}
+
+
+def test_a_long_measurement_goes_on_where_it_was_ended(tmp_path: Path) -> None:
+    """Hours of comparing geometries must not be lost, nor be begun anew for a half-written line."""
+    asked: list[str] = []
+
+    def measured(names: list[str]) -> Iterator[str]:
+        for name in names:
+            asked.append(name)
+            yield name.upper()
+
+    file = tmp_path / "answers.jsonl"
+    assert next(answered(["a", "b"], measured, file)) == ("a", "A")
+    with file.open("a") as kept:
+        kept.write('["b", "')
+    assert dict(answered(["b", "a", "c"], measured, file)) == {"a": "A", "b": "B", "c": "C"}
+    assert asked == ["a", "b", "c"]
+    assert dict(answered(["c"], measured, None)) == {"c": "C"}
 
 
 def test_results_of_another_setup_are_not_mixed_in(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ async def test_a_store_that_stays_away_makes_it_be_sent_again() -> None:
     await due(jobs, clock, "job")
     begin = clock()
     with anyio.fail_after(5):
-        await deliverer._deliver(await jobs.claim_callback("t", lease_seconds=20), "t")  # type: ignore[arg-type]
+        await deliverer._deliver(await jobs.claim_callback("t", lease_seconds=20), "t")  # type: ignore[arg-type]  # there is one
     assert clock() - begin <= 20
     clock.set(begin + 20)
     again = await jobs.claim_callback("next", lease_seconds=20)

@@ -340,7 +340,7 @@ async def test_a_reply_without_end_is_cut_off(status: int, ended: CallbackStatus
         with anyio.fail_after(10):
             done = await here.deliver()
         await anyio.sleep(0.1)
-        sent = sum(flood.sent)  # type: ignore[attr-defined]
+        sent = sum(flood.sent)  # type: ignore[attr-defined]  # noted on the function itself
 
     assert (done.callback_status, done.callback_http_status) == (ended, status)
     assert sent < 30_000_000, "what lies in the buffers of the system, and no more"
@@ -397,7 +397,7 @@ async def test_only_certificates_that_are_trusted_are_talked_to() -> None:
         await here.finished()
         refused = await here.deliver()
         assert here.receiver.received == []
-        here.deliverer.sender.options = evolve(here.deliverer.options, tls=trusting(authority))  # type: ignore[misc]
+        here.deliverer.sender.options = evolve(here.deliverer.options, tls=trusting(authority))  # type: ignore[misc]  # frozen elsewhere, replaced for the test
         done = await here.next_attempt()
 
     assert refused.callback_status is CallbackStatus.PENDING
@@ -499,7 +499,7 @@ async def test_a_url_that_is_no_longer_allowed_is_skipped() -> None:
     """If this fails, narrowing the allowlist does not hold for jobs that were taken in before."""
     async with bench() as here:
         await here.finished()
-        here.deliverer.sender.options = evolve(  # type: ignore[misc]
+        here.deliverer.sender.options = evolve(  # type: ignore[misc]  # frozen elsewhere, replaced for the test
             here.deliverer.options, guard=GuardOptions(allow_http=True)
         )
         done = await here.deliver()

@@ -90,7 +90,7 @@ async def test_a_worker_killed_between_attempts_is_replaced(here: Here) -> None:
             job = await service.submit("acme", small_png(), file_name="a.png", callback_url=receiver.url)
             await receiver.wait_for(1)
             with anyio.fail_after(10):
-                while (await service.get("acme", job.job_id)).callback_http_status is None:  # noqa: ASYNC110
+                while (await service.get("acme", job.job_id)).callback_http_status is None:  # noqa: ASYNC110 - another process writes it
                     await anyio.sleep(0.02)
             first.kill()
             between = await service.get("acme", job.job_id)

@@ -295,7 +295,7 @@ async def failing_server(server: _Failing) -> AsyncIterator[Dedup2DClient]:
     try:
         port = free_port()
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        options = ClientOptions(url=f"http://127.0.0.1:{port}", **QUICK)  # type: ignore[arg-type]
+        options = ClientOptions(url=f"http://127.0.0.1:{port}", **QUICK)  # type: ignore[arg-type]  # any of its keywords
         async with Dedup2DClient(options) as client:
             yield client
     finally:

@@ -117,7 +117,7 @@ def test_values_out_of_range_are_refused() -> None:
         evolve(RESULT, timing=evolve(RESULT.timing, total_ms=float("nan"))),
         evolve(RESULT, timing=evolve(RESULT.timing, total_ms=float("inf"))),
         evolve(RESULT, file_hash="\udc80"),
-        evolve(RESULT, level_stats={"l1": object()}),  # type: ignore[dict-item]
+        evolve(RESULT, level_stats={"l1": object()}),  # type: ignore[dict-item]  # wrong on purpose
     ],
 )
 def test_what_could_not_be_read_again_is_not_written(value: Any) -> None:
@@ -134,6 +134,7 @@ def test_page_tokens_come_back_equal(created_at: float, key: str) -> None:
     assert read_token("jobs", token) == (created_at, key)
     assert token.isascii()
     assert not set(token) & set("+/=&?# ")
+    assert token[0].isalpha(), "a command line takes it for an option"
 
 
 @given(st.text() | st.binary().map(lambda data: data.hex()))

@@ -38,7 +38,7 @@ _PORT = re.compile(r"http://127\.0\.0\.1:(\d+)(/[\w/-]*)")
 
 def run(*words: str | Path, **more: object) -> subprocess.CompletedProcess[str]:
     options = {"capture_output": True, "text": True, "timeout": 50, **more}
-    return subprocess.run(list(map(str, words)), check=False, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(list(map(str, words)), check=False, **options)  # type: ignore[call-overload,no-any-return]  # any of its options
 
 
 def test_the_user_of_the_bucket_may_do_what_the_docs_say() -> None:

@@ -38,7 +38,7 @@ _SECONDS = re.compile(r"(\d+)s")
 
 def run(*words: str | Path, **more: object) -> subprocess.CompletedProcess[str]:
     options = {"capture_output": True, "text": True, "timeout": 50, **more}
-    return subprocess.run(list(map(str, words)), check=False, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(list(map(str, words)), check=False, **options)  # type: ignore[call-overload,no-any-return]  # any of its options
 
 
 @pytest.fixture(scope="module")

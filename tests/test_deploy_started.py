@@ -137,7 +137,7 @@ def started_all(directory: Path) -> Iterator[Started]:
         found = Started(directory, variables, loaded, places)
         for service in ("vision", "api", "worker"):
             stack.enter_context(found.running(service))
-            until(lambda service=service: found.healthy(service), seconds=40)  # type: ignore[misc]
+            until(lambda service=service: found.healthy(service), seconds=40)  # type: ignore[misc]  # mypy knows no defaults of lambdas
         yield found
 
 

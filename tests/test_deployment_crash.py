@@ -85,7 +85,7 @@ def _polled(here: Deployment, job_id: str) -> int:
 
 def test_a_redis_that_keeps_a_log_loses_nothing_when_killed(tmp_path: Path) -> None:
     """If this fails, jobs that were answered with 202 are gone after a restart of Redis."""
-    with deployment(tmp_path, appendonly=True, redis_arguments=("--appendfsync", "always")) as here:
+    with deployment(tmp_path, appendonly=True) as here:
         api, _ = here.api(), here.worker("--concurrency", "2")
         here.vision.control(mode="slow", slow_seconds=1)
         ids = [api.submit() for _ in range(10)]

@@ -95,7 +95,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_reason(
 ) -> None:
     """If this fails, a wrong model is noticed only by searches that find nothing, or fill the index."""
     with pytest.raises(ValueError, match=f"^{re.escape(why)}"):
-        open_model(model(path, **shape))  # type: ignore[arg-type]
+        open_model(model(path, **shape))  # type: ignore[arg-type]  # any of its keywords
 
 
 def truncated(path: Path) -> None:

@@ -263,7 +263,7 @@ def test_pieces_order_layers_and_fonts_do_not_matter(tmp_path: Path) -> None:
     other.styles.add("wide", font="DejaVuSerif.ttf")
     for entity in reversed(list(plate().modelspace())):
         if entity.dxftype() == "LWPOLYLINE":
-            corners = [(x, y) for x, y, *_ in entity.get_points()]  # type: ignore[attr-defined]
+            corners = [(x, y) for x, y, *_ in entity.get_points()]  # type: ignore[attr-defined]  # a polyline, by its kind
             for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
                 middle = ((2 * x0 + x1) / 3, (2 * y0 + y1) / 3)
                 space.add_line((x1, y1), middle, dxfattribs={"layer": "other"})

@@ -74,14 +74,27 @@ def test_box_poses_lay_box_on_box() -> None:
     assert sum(np.allclose(span, (50, 100), atol=2) for span in spans) == 4
 
 
+def seen_from_aside(share: float, sheet: float = 1.0) -> Matrix:
+    """A sheet of 2000 pixels whose right side is that much farther away."""
+    return np.array([[sheet, 0, 0], [0, 1, 0], [share / 2000, 0, 1.0]])
+
+
 @pytest.mark.parametrize(
     "broken",
-    [np.zeros((3, 3)), np.diag([1.0, 1.5, 1.0]), np.diag([0.05, 0.05, 1.0]), np.full((3, 3), np.nan)],
+    [
+        *(np.zeros((3, 3)), np.diag([1.0, 1.5, 1.0]), np.diag([0.05, 0.05, 1.0]), np.full((3, 3), np.nan)),
+        *(seen_from_aside(0.4), seen_from_aside(0.2, 0.9), 0.1 * seen_from_aside(-2.0)),
+    ],
 )
 def test_nonsense_placements_are_refused(broken: Matrix) -> None:
     """A sheet squeezed onto a line would agree with any line."""
     assert not is_sane(broken, 2000)
-    assert is_sane(np.eye(3), 2000)
+
+
+@pytest.mark.parametrize("sane", [np.eye(3), seen_from_aside(0.2, 1.1), 0.1 * seen_from_aside(0.2, 1.1)])
+def test_placements_of_photos_are_taken(sane: Matrix) -> None:
+    """A photo of a sheet from a little aside would not be found."""
+    assert is_sane(sane, 2000)
 
 
 def test_flips_take_a_box_onto_itself() -> None:

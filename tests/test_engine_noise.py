@@ -8,9 +8,11 @@ import pytest
 
 from dedup2d.engine.candidates import Candidate
 from dedup2d.engine.clean import clean
+from dedup2d.engine.diff import diff
 from dedup2d.engine.fingerprint import fingerprint_ink
 from dedup2d.engine.judge import Judgement, judge
 from dedup2d.engine.noise import weigh
+from dedup2d.engine.pixels import NOTHING
 from dedup2d.engine.prepared import Box, Prepared
 from dedup2d.engine.verify import Evidence, verify_prepared
 from dedup2d.types import Relation, SearchParams, Verdict
@@ -84,7 +86,7 @@ def _thick(sheet: Grey) -> Grey:
 
 
 @pytest.mark.parametrize("copy", [_fax, _jpeg, _scan, _thick])
-def test_a_copy_is_identical(copy) -> None:  # noqa: ANN001
+def test_a_copy_is_identical(copy) -> None:  # noqa: ANN001 - any of the parametrized
     """Every fax or scan of a drawing would be filed as its revision."""
     found = judged(seen(copy(SHEET)))
 
@@ -93,7 +95,7 @@ def test_a_copy_is_identical(copy) -> None:  # noqa: ANN001
 
 
 @pytest.mark.parametrize("change", [_without_a_letter, _with_a_hole, _without_an_area, _with_lines])
-def test_a_changed_render_is_a_revision(change) -> None:  # noqa: ANN001
+def test_a_changed_render_is_a_revision(change) -> None:  # noqa: ANN001 - any of the parametrized
     """A drawing with a changed digit or a new hole would be thrown away as a duplicate."""
     found = judged(seen(change(SHEET)))
 
@@ -104,7 +106,7 @@ def test_a_changed_render_is_a_revision(change) -> None:  # noqa: ANN001
 
 @pytest.mark.parametrize("copy", [_fax, _jpeg, _scan])
 @pytest.mark.parametrize("change", [_without_an_area, _with_lines])
-def test_a_changed_copy_is_a_revision(change, copy) -> None:  # noqa: ANN001
+def test_a_changed_copy_is_a_revision(change, copy) -> None:  # noqa: ANN001 - any of the parametrized
     """What a scan is forgiven would hide real changes on it."""
     assert judged(seen(copy(change(SHEET)))).relation is Relation.REVISION
 
@@ -163,7 +165,7 @@ def test_a_clear_case_is_surer_than_a_close_one() -> None:
     "pose", [lambda sheet: 255 - sheet, lambda sheet: np.rot90(sheet, 3), lambda sheet: _smaller(sheet, 0.7)]
 )
 @pytest.mark.parametrize("change", [lambda sheet: sheet, _with_lines])
-def test_pose_size_and_polarity_change_no_relation(change, pose) -> None:  # noqa: ANN001
+def test_pose_size_and_polarity_change_no_relation(change, pose) -> None:  # noqa: ANN001 - any of the parametrized
     """A drawing would be a duplicate upright, and a revision when turned."""
     plain, posed = change(SHEET), pose(change(SHEET))
 
@@ -171,7 +173,7 @@ def test_pose_size_and_polarity_change_no_relation(change, pose) -> None:  # noq
 
 
 @pytest.mark.parametrize("change", [lambda sheet: sheet, _with_lines])
-def test_a_mirror_changes_the_relation_alone(change) -> None:  # noqa: ANN001
+def test_a_mirror_changes_the_relation_alone(change) -> None:  # noqa: ANN001 - any of the parametrized
     """A left-hand part would be taken for the right-hand one, or not be found."""
     found = judged(seen(change(SHEET)[:, ::-1]))
 
@@ -194,3 +196,66 @@ def test_a_symmetric_sheet_is_not_mirrored() -> None:
 
 def _smaller(sheet: Grey, factor: float) -> Grey:
     return cv2.resize(sheet, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+def _says(length: str, size: float) -> Grey:
+    """The sheet with a text of capital letters that are `size` pixels high."""
+    page = SHEET.copy()
+    page[375:410, 425:500] = 255
+    cv2.putText(page, length, (430, 400), cv2.FONT_HERSHEY_SIMPLEX, size / 21, (0,), 1, cv2.LINE_AA)
+    return page
+
+
+@pytest.mark.parametrize("size", [10, 14, 20])
+@pytest.mark.parametrize(("old", "new"), [("1024", "1004"), ("M6", "M8"), ("12", "1.2"), ("4K7", "NA")])
+def test_another_digit_is_a_change_where_all_else_is_the_same(old: str, new: str, size: float) -> None:
+    """If this fails, two exports of a part with another dimension are called the same."""
+    query, other = prepared(_says(new, size)), prepared(_says(old, size))
+    evidence = verify_prepared(query, other)
+    assert evidence is not None
+    assert judged(evidence).relation is Relation.REVISION
+    places = evidence.redrawn.on_other(evidence.placement) or [one.box for one in weigh(evidence).other]
+    assert all(420 <= x <= 500 and 370 <= y <= 410 for x, y, _, _ in places)
+    _, regions = diff(query.ink, other.ink, evidence.placement, redrawn=places)
+    assert regions
+    assert all(420 <= one.x <= 500 and 370 <= one.y <= 410 for one in regions)
+
+
+def test_an_ignored_digit_is_no_change() -> None:
+    """If this fails, a masked text still makes a revision."""
+    query, other = prepared(_says("1004", 12)), prepared(_says("1024", 12))
+    evidence = verify_prepared(query, other, ignore=((420, 370, 90, 45),))
+    assert evidence is not None
+    assert judged(evidence).relation is Relation.IDENTICAL
+
+
+@pytest.mark.parametrize("quality", [60, 80, 95])
+def test_compression_draws_nothing_anew(quality: int) -> None:
+    """If this fails, a sheet that was saved as JPEG is a revision of itself."""
+    packed = cv2.imencode(".jpg", SHEET, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    evidence = seen(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE))
+    assert evidence.redrawn == NOTHING
+    assert judged(evidence).relation is Relation.IDENTICAL
+
+
+def test_another_digit_in_the_same_place_did_not_move() -> None:
+    """If this fails, the difference says that a text moved where it was changed."""
+    query, other = prepared(_says("52", 17)), prepared(_says("50", 17))
+    evidence = verify_prepared(query, other)
+    assert evidence is not None
+    redrawn = evidence.redrawn.on_other(evidence.placement)
+    _, regions = diff(query.ink, other.ink, evidence.placement, redrawn=redrawn)
+    assert [one.change for one in regions] == ["changed"]
+
+
+@pytest.mark.parametrize("quality", [50, 60, 70])
+def test_ringing_along_one_line_is_no_ink(quality: int) -> None:
+    """If this fails, a plain drawing that was saved as JPEG is a revision: most of its paper is plain."""
+    page = np.full((1000, 1400), 255, np.uint8)
+    cv2.rectangle(page, (100, 100), (1300, 900), (0,), 3)
+    cv2.line(page, (100, 300), (900, 900), (0,), 3)
+    cv2.circle(page, (700, 400), 120, (0,), 2)
+    packed = cv2.imencode(".jpg", page, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    evidence = verify_prepared(prepared(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)), prepared(page))
+    assert evidence is not None
+    assert judged(evidence).relation is Relation.IDENTICAL

@@ -13,6 +13,7 @@ from dedup2d.engine.geometry import apply
 from dedup2d.engine.judge import Judgement, judge
 from dedup2d.engine.pieces import moved_pieces
 from dedup2d.engine.prepared import Prepared
+from dedup2d.engine.refine import CLOSE, refine
 from dedup2d.engine.verify import verify_prepared
 from dedup2d.types import Relation, SearchParams, Verdict
 from tests.engine_sheets import part
@@ -81,3 +82,10 @@ def test_nothing_changes_where_the_sheet_lies_as_a_whole() -> None:
     found = judged(sheet((0, 1, 2), PLACES), sheet((0, 1, 2), PLACES))
 
     assert (found.relation, found.similarity) == (Relation.IDENTICAL, 1.0)
+
+
+def test_a_piece_without_lines_stays_where_it_is() -> None:
+    """If this fails, a drawing with features where hardly a line is drawn is dropped from the answers."""
+    other = prepared(part(0))
+    nowhere = np.empty((0, 2), np.float32)
+    assert np.array_equal(refine(nowhere, other, other.fine, np.eye(3), CLOSE), np.eye(3))

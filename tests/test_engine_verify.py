@@ -77,7 +77,7 @@ def _scan(sheet: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("change", [_smaller, _thick, _tilted, _scan, lambda sheet: 255 - sheet])
-def test_other_appearance_is_identical(change) -> None:  # noqa: ANN001
+def test_other_appearance_is_identical(change) -> None:  # noqa: ANN001 - any of the parametrized
     """Resolution, line width, skew, scan noise or polarity would make a new drawing."""
     found = judged(change(SHEETS[2]), READY[2])
 

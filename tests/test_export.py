@@ -11,21 +11,36 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from attrs import evolve
 
 from dedup2d.backup import exporting
-from dedup2d.backup.archive import FORMAT, FORMAT_VERSION, ArchivedIndex, ArchiveError, Manifest, Writer
+from dedup2d.backup.archive import (
+    FORMAT,
+    FORMAT_VERSION,
+    ArchivedGeometries,
+    ArchivedIndex,
+    ArchiveError,
+    Manifest,
+    Writer,
+)
 from dedup2d.backup.exporting import NoRoomError, export_indexes
+from dedup2d.backup.geometries import Geometries
 from dedup2d.backup.importing import IndexThereError, import_indexes
 from dedup2d.engine import rows
 from dedup2d.engine.catalogue import Catalogue
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION
 from dedup2d.errors import IndexVersionError, InvalidParameterError
+from dedup2d.files.local import LocalFileStore
+from dedup2d.geometry.storing import FileGeometryStore
+from dedup2d.protocols import FileStore
 from dedup2d.testing.plans import drawing_file, plan
 from dedup2d.types import DrawingFile, Match, SearchParams
 from dedup2d.vision.embedded import EmbeddedVision
@@ -296,6 +311,29 @@ def test_an_old_handle_does_not_touch_the_new_journal(tmp_path: Path) -> None:
 # Killed in the middle
 
 
+def store_geometries(
+    store: Callable[[], FileStore], geometries: dict[str, bytes], tenant: str = "tenant"
+) -> None:
+    async def put() -> None:
+        async with store() as files:
+            for file_hash, data in geometries.items():
+                await FileGeometryStore(files).put(tenant, file_hash, data)
+
+    anyio.run(put)
+
+
+def with_geometry(directory: Path, file: Path) -> None:
+    """Export the tenant's index with a geometry of its first file."""
+    with closing(sqlite3.connect(directory / "tenant" / NAME)) as plain:
+        (file_hash,) = plain.execute("SELECT file_hash FROM files").fetchone()
+
+    store = partial(LocalFileStore, directory.parent / "stored")
+    store_geometries(store, {file_hash: b"{}"})
+    with ExitStack() as stack:
+        geometries = Geometries(store, stack)
+        export_indexes(directory, ["tenant"], file, geometries=geometries)
+
+
 def killed_everywhere(*arguments: str | Path) -> tuple[list[str], list[str], int]:
     """Return what was found after each kill, what was left in the end, and how many lines a run has."""
     done = subprocess.run(
@@ -317,7 +355,7 @@ def test_an_import_killed_at_any_line_leaves_the_old_index_or_the_new(
 ) -> None:
     """If this fails, a power cut during a restore leaves neither the old index nor the new."""
     make_index(tmp_path / "source", 2)
-    export_indexes(tmp_path / "source", ["tenant"], tmp_path / "backup")
+    with_geometry(tmp_path / "source", tmp_path / "backup")
     pristine = tmp_path / "pristine"
     if was_there:
         make_index(tmp_path / "made", 1)
@@ -413,7 +451,7 @@ def test_the_commands(
     assert "dedup2d rebuild" in new.err
     replaced = run(capsys, "import", file, "--replace", "--all", "--json")
     assert replaced.json["indexes"] == [
-        {"tenant": "default", "drawings": 3, "files": 1, "stale": 3, "replaced": True}
+        {"tenant": "default", "drawings": 3, "files": 1, "stale": 3, "geometries": 0, "replaced": True}
     ]
     monkeypatch.setenv("DEDUP2D_TENANT", "nobody")
     assert run(capsys, "export", tmp_path / "other").code == 2
@@ -422,15 +460,27 @@ def test_the_commands(
 # From who knows where
 
 
-def packed(tmp_path: Path, database: bytes, *, drawings: int = 3, files: int = 1) -> Path:
-    """Write an archive with *database*, whose sums fit."""
+def packed(
+    tmp_path: Path, database: bytes, *, drawings: int = 3, files: int = 1, geometries: bytes | None = None
+) -> Path:
+    """Write an archive with *database* and one entry of *geometries*, whose sums fit."""
     file = tmp_path / "packed"
     with file.open("wb") as out:
         writer = Writer(out, 1)
         digest = writer.add(f"tenant/{NAME}", len(database), io.BytesIO(database), lambda _: None)
         index = ArchivedIndex(
-            tenant="tenant", bytes=len(database), sha256=digest, drawings=drawings, files=files, stale=0
+            tenant="tenant",
+            bytes=len(database),
+            sha256=digest,
+            drawings=drawings,
+            files=files,
+            stale=0,
+            geometries=None,
         )
+        if geometries is not None:
+            name, size = "tenant/geometries.tar", len(geometries)
+            digest = writer.add(name, size, io.BytesIO(geometries), lambda _: None)
+            index = evolve(index, geometries=ArchivedGeometries(geometries=1, bytes=size, sha256=digest))
         manifest = Manifest(
             format=FORMAT,
             format_version=FORMAT_VERSION,
@@ -477,7 +527,7 @@ def first_index(**fields: Any) -> Callable[[bytes], bytes]:
     return with_manifest(lambda manifest: manifest["indexes"][0].update(fields))
 
 
-DATABASE = 512 + 4608
+DATABASE = 512 + 5120
 """Where the header of the first database is."""
 
 

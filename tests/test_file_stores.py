@@ -97,7 +97,7 @@ class DeletesAnything(Broken):
 
 class ListsUnsorted(Broken):
     async def list(self, **wanted: object) -> Sequence[StoredFile]:
-        return list(reversed(await super().list(**wanted)))  # type: ignore[arg-type]
+        return list(reversed(await super().list(**wanted)))  # type: ignore[arg-type]  # any of its keywords
 
 
 class ListsByFolder(Broken):
@@ -126,12 +126,12 @@ class RepeatsAfter(Broken):
 class ListsOfTheSameAge(Broken):
     async def list(self, *, older_than: float | None = None, **wanted: object) -> Sequence[StoredFile]:
         later = None if older_than is None else older_than + 1e-3
-        return await super().list(older_than=later, **wanted)  # type: ignore[arg-type]
+        return await super().list(older_than=later, **wanted)  # type: ignore[arg-type]  # any of its keywords
 
 
 class PrefixIsFolder(Broken):
     async def list(self, *, prefix: str = "", **wanted: object) -> Sequence[StoredFile]:
-        files = await super().list(prefix=prefix, **wanted)  # type: ignore[arg-type]
+        files = await super().list(prefix=prefix, **wanted)  # type: ignore[arg-type]  # any of its keywords
         return [file for file in files if not prefix or file.key.startswith(prefix.rstrip("/") + "/")]
 
 

@@ -63,7 +63,7 @@ def job(number: int, **fields: object) -> Job:
         params=SearchParams(),
         created_at=0.0,
     )
-    return evolve(made, **fields)  # type: ignore[arg-type]
+    return evolve(made, **fields)  # type: ignore[arg-type]  # any of its keywords
 
 
 # One pass over a store
@@ -95,7 +95,7 @@ class Bench:
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         if self.meanwhile is not None:
-            await self.meanwhile()  # type: ignore[misc]
+            await self.meanwhile()  # type: ignore[misc]  # set by each test
 
     def collector(self, files: MemoryFileStore | None = None, *, dry_run: bool = False) -> Collector:
         return Collector(

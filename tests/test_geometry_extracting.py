@@ -387,6 +387,18 @@ def test_layers_are_those_in_use_under_one_name(tmp_path: Path) -> None:
     assert [one["layer"] for one in found["entities"]] == ["HOLES", "HOLES", "TRUE", "undeclared"]
 
 
+@pytest.mark.parametrize("escape", ["\\U+039B", "\\U+039b"])
+def test_names_are_told_with_the_letters_that_files_escape(tmp_path: Path, escape: str) -> None:
+    """If this fails, a file that another program has saved has other layers."""
+    document, space = new()
+    document.layers.add(f"{escape}1")
+    space.add_circle((0, 0), 1, dxfattribs={"layer": f"{escape}1"})
+    found = geometry(tmp_path, document)
+
+    assert list(found["layers"]) == ["\N{GREEK CAPITAL LETTER LAMDA}1"]
+    assert found["entities"][0]["layer"] == "\N{GREEK CAPITAL LETTER LAMDA}1"
+
+
 # -- what the drawing says of itself ----------------------------------------------------------
 
 

@@ -209,7 +209,7 @@ class Fixture:
             clock=self.clock,
             told=self.told.append,
         )
-        return evolve(made, **fields)  # type: ignore[arg-type]
+        return evolve(made, **fields)  # type: ignore[arg-type]  # any of its keywords
 
     async def owners(self) -> list[tuple[str, str] | None]:
         return [geometry_owner(key) for key in await keys(self.files)]

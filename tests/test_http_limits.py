@@ -251,7 +251,7 @@ async def test_at_once_no_more_are_granted_than_there_are() -> None:
 
 async def test_keys_of_counters_lie_under_the_prefix_and_end() -> None:
     """If this fails, counters fill the Redis, or another program's keys are counted."""
-    import redis.asyncio  # noqa: PLC0415
+    import redis.asyncio  # noqa: PLC0415 - only this test needs it
 
     options = redis_options()
     async with Counters(options) as counters, redis.asyncio.Redis.from_url(options.url) as client:

@@ -165,7 +165,7 @@ async def test_a_killed_engine_leaves_a_searchable_index(tmp_path: Path) -> None
 
 async def test_a_second_process_finds_what_the_first_adds(tmp_path: Path) -> None:
     """A service would have to be restarted after each run of `dedup2d index`."""
-    fast = SearchParams(mode="fast", compute_diff=False)  # type: ignore[arg-type]
+    fast = SearchParams(mode="fast", compute_diff=False)  # type: ignore[arg-type]  # made a mode by its converter
     async with EmbeddedVision(tmp_path, processes=1) as vision:
         with writing("plans", tmp_path, 6) as writer:
             for count in range(1, 5):

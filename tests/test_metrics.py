@@ -210,7 +210,7 @@ class TestFiles:
             await files.put("a", chunks(*[b"x" * 1024 * 1024] * 3))
             reading = files.open("a")
             await anext(reading)
-            await reading.aclose()  # type: ignore[attr-defined]
+            await reading.aclose()  # type: ignore[attr-defined]  # generators have aclose
         text = metrics.render().decode()
 
         assert value(text, FILES, backend="local", operation="open", outcome="CANCELED") == 1

@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import values
 
-from dedup2d.metrics_shared import shared_directory
+from dedup2d.metrics_shared import MemberMetrics, SharedMetrics, forget, shared_directory
 from tests.metrics_support import samples, total, value
 from tests.serving import Served, free_port, serving, vision_serving
 from tests.test_vision_server import members
@@ -123,6 +124,30 @@ def test_what_a_killed_supervisor_left_is_deleted(monkeypatch: pytest.MonkeyPatc
         assert not left.exists()
     assert not mine.exists()
     assert (elsewhere / "lock").exists()
+
+
+def test_a_process_that_starts_is_whole_or_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If this fails, a scrape while a killed process is replaced is answered 500, and alerts fire."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    others = SharedMetrics(tmp_path)
+    seen: list[set[str]] = []
+    opened = Path.open
+
+    def looked_at(path: Path, *arguments: Any, **more: Any) -> Any:
+        file = opened(path, *arguments, **more)
+        if path.parent == tmp_path and file.writable():
+            seen.append(numbers(others.render().decode()))
+        return file
+
+    monkeypatch.setattr(Path, "open", looked_at)
+    MemberMetrics(tmp_path, 0)
+    forget(tmp_path, 0)
+    MemberMetrics(tmp_path, 0)
+
+    assert len(seen) == 8  # six files, and the two that went with the process
+    assert set().union(*seen) == set()
+    assert numbers(others.render().decode()) == {"0"}
 
 
 @pytest.mark.parametrize("start", [serving, vision_serving])

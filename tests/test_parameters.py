@@ -66,7 +66,7 @@ def test_who_wins(name: str, given: tuple[bool, ...], monkeypatch: pytest.Monkey
         {name: value} if there else {} for value, there in zip(VALUES[name], given, strict=True)
     )
 
-    found = effective(request=request, preset=preset, tenant=tenant)  # type: ignore[arg-type]
+    found = effective(request=request, preset=preset, tenant=tenant)  # type: ignore[arg-type]  # any of its keywords
 
     wanted = next(((s, v) for s, v, there in zip(SOURCES, VALUES[name], given, strict=True) if there), None)
     default = getattr(SearchParams(), name)

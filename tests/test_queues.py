@@ -214,7 +214,7 @@ async def test_errors_of_handlers_are_logged(caplog: pytest.LogCaptureFixture) -
         tasks.cancel_scope.cancel()
 
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.job_id == "first"  # type: ignore[attr-defined]
+    assert record.job_id == "first"  # type: ignore[attr-defined]  # set by what was called
     assert "broken here" in caplog.text
 
 
@@ -233,4 +233,4 @@ async def test_no_concurrency_is_refused() -> None:
     """If this fails, a queue that is to run nothing waits silently instead of saying so."""
     async with MemoryQueue() as queue:
         with pytest.raises(InvalidParameterError, match="concurrency"):
-            await queue.consume(anyio.sleep, concurrency=0)  # type: ignore[arg-type]
+            await queue.consume(anyio.sleep, concurrency=0)  # type: ignore[arg-type]  # wrong on purpose

@@ -127,7 +127,7 @@ def secret(tmp_path: Path) -> Path:
 
 def test_the_watch_sees_native_libraries_too(secret: Path) -> None:
     """If this fails, the test below cannot fail: it would not see a picture that is opened."""
-    import cv2  # noqa: PLC0415
+    import cv2  # noqa: PLC0415 - runs in a child
 
     watch = Watch(secret)
     assert watch.touched() == 0

@@ -379,7 +379,7 @@ async def wait_for_replica(url: str) -> None:
 
 
 async def command(opened: redis.asyncio.Redis, words: str) -> Any:
-    return await opened.execute_command(words)  # type: ignore[no-untyped-call]
+    return await opened.execute_command(words)  # type: ignore[no-untyped-call]  # its package has no types
 
 
 async def many(call: Callable[[], Awaitable[object]], number: int) -> None:

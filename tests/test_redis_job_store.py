@@ -120,7 +120,7 @@ async def test_each_call_is_one_round_trip(
 
     async def counted(self: redis.asyncio.Redis, *words: Any, **options: Any) -> Any:
         sent.append(words[0])
-        return await execute(self, *words, **options)  # type: ignore[no-untyped-call]
+        return await execute(self, *words, **options)  # type: ignore[no-untyped-call]  # its package has no types
 
     async def life() -> None:
         await admit(store, clock, "job", idempotency_key="key", callback_url=URL)
@@ -427,7 +427,7 @@ async def losing_an_answer(store: RedisJobStore) -> AsyncIterator[None]:
             raise RedisConnectionError("Connection closed by server.")
         return answer
 
-    client.parse_response = losing  # type: ignore[method-assign]
+    client.parse_response = losing  # type: ignore[method-assign]  # the failure to be forced
     yield
     del client.parse_response
     assert lost
@@ -787,7 +787,7 @@ def clustered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
     arguments = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
     with redis_server(tmp_path_factory.mktemp("cluster"), arguments=arguments) as running:
         client = redis.Redis.from_url(running.url)
-        client.execute_command("CLUSTER ADDSLOTS", *range(16384))  # type: ignore[no-untyped-call]
+        client.execute_command("CLUSTER ADDSLOTS", *range(16384))  # type: ignore[no-untyped-call]  # its package has no types
         while client.cluster("info")["cluster_state"] != "ok":
             time.sleep(0.05)
         client.close()

@@ -51,13 +51,13 @@ class Place:
         return RQQueue(options, names={Lane.MAIN: self.main, Lane.CAD: self.cad}, lanes=lanes)
 
     def rq(self, serializer: object = JSONSerializer) -> Queue:
-        return Queue(self.main, connection=self.client, serializer=serializer)  # type: ignore[arg-type]
+        return Queue(self.main, connection=self.client, serializer=serializer)  # type: ignore[arg-type]  # rq is not typed so
 
     def flag(self, lane: Lane = Lane.MAIN) -> str:
         return f"{self.prefix}:ring:{lane}"
 
     def workers(self) -> list[SimpleWorker]:
-        return SimpleWorker.all(queue=self.rq())  # type: ignore[return-value]
+        return SimpleWorker.all(queue=self.rq())  # type: ignore[return-value]  # rq types its base class
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ async def test_no_job_is_forgotten_whenever_it_comes(place: Place) -> None:
             async with anyio.create_task_group() as tasks:
                 for part in range(1 + number % 3):
                     tasks.start_soon(jobs.give, one if part else two, f"{number}-{part}")
-            slowest = max(slowest, await until(lambda given=given: len(jobs.done) == given))  # type: ignore[misc]
+            slowest = max(slowest, await until(lambda given=given: len(jobs.done) == given))  # type: ignore[misc]  # mypy knows no defaults of lambdas
 
     assert len(set(jobs.done)) == 300
     assert slowest < 2.5, "a job waited until the flag had run out"

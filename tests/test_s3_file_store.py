@@ -104,6 +104,7 @@ anyio.run(main, *sys.argv[1:])
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("uploads", "size", "most"), [(1, 200, 16), (20, 20, 64)])
 async def test_memory_is_bounded(server: S3Server, uploads: int, size: int, most: int) -> None:
     """If this fails, large uploads, or many at once, take the API out of memory."""
@@ -297,14 +298,14 @@ _ANSWERS = {
 )
 async def test_encryption_is_asked_for(size: int, encryption: str, key_id: str | None) -> None:
     """If this fails, drawings lie in the bucket unencrypted although the operator asked for it."""
-    from aiobotocore.awsrequest import AioAWSResponse  # noqa: PLC0415
+    from aiobotocore.awsrequest import AioAWSResponse  # noqa: PLC0415 - only this test needs it
 
     asked: dict[str, tuple[str | None, str | None]] = {}
 
     def answer(request: Any, event_name: str, **_: Any) -> AioAWSResponse:
         operation, headers = event_name.rpartition(".")[2], request.headers
         wanted = [headers.get(f"x-amz-server-side-encryption{more}") for more in ("", "-aws-kms-key-id")]
-        asked[operation] = tuple(each.decode() if isinstance(each, bytes) else each for each in wanted)  # type: ignore[assignment]
+        asked[operation] = tuple(each.decode() if isinstance(each, bytes) else each for each in wanted)  # type: ignore[assignment]  # one or several, as asked
         facts = {"etag": '"x"', "content-length": str(size), "last-modified": "Mon, 23 Nov 2026 17:00:00 GMT"}
         return AioAWSResponse(request.url, 200, facts, _Raw(_ANSWERS.get(operation, b"")))
 
@@ -334,7 +335,7 @@ async def test_addressing(endpoint: str | None, addressing: str, host: str, path
     asked: list[str] = []
 
     def answer(request: Any, **_: Any) -> Any:
-        from aiobotocore.awsrequest import AioAWSResponse  # noqa: PLC0415
+        from aiobotocore.awsrequest import AioAWSResponse  # noqa: PLC0415 - only this test needs it
 
         asked.append(request.url)
         return AioAWSResponse(request.url, 200, {}, _Raw(b""))

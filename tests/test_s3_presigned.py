@@ -126,7 +126,7 @@ async def test_what_cannot_be_presigned(wrong: dict[str, object], name: str) -> 
     """If this fails, a URL is handed out that lasts for days, or that no server takes."""
     async with S3FileStore(s3_options()) as store:
         with pytest.raises(InvalidParameterError) as caught:
-            await store.presign(**{"key": "key", "size": 1, **wrong})  # type: ignore[arg-type]
+            await store.presign(**{"key": "key", "size": 1, **wrong})  # type: ignore[arg-type]  # wrong on purpose
     assert caught.value.name == name
 
 

@@ -585,7 +585,7 @@ class _AwayAtTheEnd(MemoryJobStore):
         if self.failures:
             self.failures -= 1
             raise StoreUnavailableError("Redis", "it is away")
-        return await super().finish(*args, **given)  # type: ignore[arg-type]
+        return await super().finish(*args, **given)  # type: ignore[arg-type]  # any of its keywords
 
 
 async def test_a_result_is_kept_until_its_store_can_be_reached_again() -> None:

@@ -498,7 +498,7 @@ async def test_errors_leave_the_store_usable(tmp_path: Path) -> None:
                 "token",
                 status=JobStatus.COMPLETED,
                 ttl_seconds=1,
-                result=evolve(SearchResult(), total_matches=float("nan")),  # type: ignore[arg-type]
+                result=evolve(SearchResult(), total_matches=float("nan")),  # type: ignore[arg-type]  # wrong on purpose
             )
         assert (await store.get("first")).status is JobStatus.IN_PROGRESS
 

@@ -378,7 +378,7 @@ class TwoTenants(RuleBasedStateMachine):
             shared, alone = self.call(
                 tenant,
                 "GET",
-                lambda world, token=token: (  # type: ignore[misc]
+                lambda world, token=token: (  # type: ignore[misc]  # mypy knows no defaults of lambdas
                     f"{PREFIX}/{kind}?limit={limit}"
                     + (f"&page_token={token.on(world)}" if token.both else "")
                 ),

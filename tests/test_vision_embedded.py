@@ -12,12 +12,14 @@ from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from attrs import evolve
 from PIL import Image
 
+from dedup2d.children import Children
 from dedup2d.engine import rows
 from dedup2d.engine.candidates import Candidate, Candidates
 from dedup2d.engine.fingerprint import Fingerprint
@@ -518,6 +520,28 @@ async def test_a_verification_that_dies_is_a_warning(
     assert result.level_stats["l4"] == 0
     assert names(exact) == ["plan-1.png"]
     assert "no difference picture" in exact.warnings[0]
+
+
+@pytest.mark.parametrize(("processes", "shares"), [(1, [6]), (3, [4, 2])])
+async def test_children_with_nothing_to_do_share_the_candidates(
+    monkeypatch: pytest.MonkeyPatch, processes: int, shares: list[int]
+) -> None:
+    """A search would take as long on many cores as on one."""
+    asked: list[int] = []
+    call = Children.call
+
+    async def noted(self: Children, func: Callable[..., object], *args: Any, **more: Any) -> object:
+        if func is search.verify_batch:
+            asked.append(len(args[1]))
+        return await call(self, func, *args, **more)
+
+    monkeypatch.setattr(Children, "call", noted)
+    async with EmbeddedVision(None, processes=processes) as made:
+        for seed in range(11):
+            await add(made, seed)
+        await made.search("tenant", drawing_file(plan(3, compression=1)), evolve(PARAMS, mode=Mode.PRECISE))
+
+    assert sorted(asked, reverse=True) == shares
 
 
 async def test_a_rebuild_survives_a_picture_that_kills(

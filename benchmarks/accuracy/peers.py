@@ -101,7 +101,7 @@ def embedding(path: Path) -> Peer:
         SystemExit: onnxruntime is not installed.
     """
     try:
-        import onnxruntime  # noqa: PLC0415
+        import onnxruntime  # noqa: PLC0415 - optional
     except ImportError as error:
         raise SystemExit("--onnx needs the package onnxruntime: install it, or leave --onnx out") from error
     options = onnxruntime.SessionOptions()

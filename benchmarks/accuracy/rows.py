@@ -9,6 +9,8 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
+from benchmarks.kept import cut_half_line
+
 __all__ = ["Answer", "Hit", "Rows", "same_setup"]
 
 
@@ -65,8 +67,7 @@ class Rows:
     def mend(self) -> None:
         """Cut off a half-written last line."""
         if self._path.is_file():
-            data = self._path.read_bytes()
-            self._path.write_bytes(data[: data.rfind(b"\n") + 1])
+            cut_half_line(self._path)
 
 
 def same_setup(work: Path, setup: dict[str, Any]) -> None:

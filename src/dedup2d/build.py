@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 # Each back end is loaded where it is built: its packages are behind an extra of their own.
-# ruff: noqa: PLC0415
+# ruff: noqa: PLC0415 - its packages are behind an extra of their own
 
 
 def build_service(

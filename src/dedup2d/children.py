@@ -34,6 +34,7 @@ T = TypeVar("T")
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
 """Address space of one child; libraries alone map about 0.5 GiB of it without using it."""
 
+_STARTS = 2  # tried: one may have been killed for what it has nothing to do with
 _START_SECONDS = 60.0
 _DEATH_SECONDS = 2.0
 _GONE = (EndOfStream, IncompleteRead, BrokenResourceError, anyio.ClosedResourceError)
@@ -111,7 +112,7 @@ class Children:
             raise InternalError("Children is used outside of its `async with`")
         request = pickle.dumps((_module_of(func), func.__qualname__, args), pickle.HIGHEST_PROTOCOL)
         async with self._limiter:
-            child = await self._free()
+            child = await self._idle_or_new()
             keep = False
             try:
                 kind, value, retire = await self._ask(child, request, seconds, name)
@@ -123,7 +124,12 @@ class Children:
                     await self._end(child)
         return cast("T", self._outcome(kind, value, name))
 
-    async def _free(self) -> _Child:
+    @property
+    def free(self) -> int:
+        """How many more calls would be served at once."""
+        return int(self._limiter.available_tokens)
+
+    async def _idle_or_new(self) -> _Child:
         """Return an idle child that is alive, or a new one: somebody may have killed one that had no work."""
         while self._idle:
             child = self._idle.pop()
@@ -172,6 +178,19 @@ class Children:
         return f"the limit of {self._memory_bytes / 1024**2:,.0f} MiB"
 
     async def _start(self) -> _Child:
+        """Return a new child; one that somebody killed while it started says nothing of the next."""
+        died: Exception | None = None
+        for _ in range(_STARTS):
+            try:
+                return await self._started()
+            except _GONE as error:
+                died = error
+            except TimeoutError as error:
+                died = error
+                break
+        raise InternalError("a child process did not start: is the memory limit too low?") from died
+
+    async def _started(self) -> _Child:
         try:
             child = await _Child.start(self._memory_bytes or 0)
         except OSError as error:
@@ -180,9 +199,6 @@ class Children:
         try:
             with anyio.fail_after(_START_SECONDS):
                 await child.ask(pickle.dumps(("os", "getpid", ())))
-        except (TimeoutError, *_GONE) as error:
-            await self._end(child)
-            raise InternalError("a child process did not start: is the memory limit too low?") from error
         except BaseException:
             await self._end(child)
             raise
@@ -229,8 +245,15 @@ class _Child:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs, as far as is known."""
-        return self._process.returncode is None
+        """Whether the process runs; on Linux the system is asked, as the event loop hears of an end later."""
+        if self._process.returncode is not None:
+            return False
+        if sys.platform == "linux":
+            try:
+                return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            except ChildProcessError:
+                return False
+        return True
 
     async def ask(self, request: bytes) -> bytes:
         await self._requests.send(LENGTH.pack(len(request)) + request)
@@ -244,7 +267,7 @@ class _Child:
         return None
 
     async def kill(self) -> None:
-        if self._process.returncode is None:
+        if self.alive:  # else its end is only to be heard of: signalling it could hide how it ended
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
         await self._process.wait()

@@ -78,7 +78,7 @@ class _Server(socketserver.ThreadingTCPServer):
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         self.address_family = family
-        super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
+        super().__init__(address[:2], _Handler)  # type: ignore[arg-type]  # an IPv6 address has four parts
 
     def verify_request(self, request: socket.socket | tuple[bytes, socket.socket], _: object) -> bool:
         """Take the connection if there are not too many."""

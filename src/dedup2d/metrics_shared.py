@@ -108,13 +108,13 @@ class MemberMetrics(VisionServerMetrics):
         try:
             for name, size in _FILES.items():
                 _give_place(directory / f"{name}_{number}.db", size)
-            (directory / f"{number}.pid").write_text(str(os.getpid()), encoding="ascii")
+            _replace(directory / f"{number}.pid", str(os.getpid()).encode("ascii"))
         except OSError as error:
             raise ConfigurationError(
                 "TMPDIR", str(directory.parent), f"a directory with more room ({error.strerror})"
             ) from None
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-        values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+        values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]  # its package has no types
         super().__init__(process=False)
         self._shared = SharedMetrics(directory)
 
@@ -127,7 +127,7 @@ class SharedMetrics:
 
     def __init__(self, directory: Path) -> None:
         self._registry = CollectorRegistry()
-        MultiProcessCollector(self._registry, path=str(directory))  # type: ignore[no-untyped-call]
+        MultiProcessCollector(self._registry, path=str(directory))  # type: ignore[no-untyped-call]  # its package has no types
         PlatformCollector(registry=self._registry)
         self._registry.register(_Processes(directory))
 
@@ -140,16 +140,20 @@ def forget(directory: Path, number: int) -> None:
     """Drop what was true of a process only while it ran."""
     with suppress(FileNotFoundError):
         (directory / f"{number}.pid").unlink()
-    mark_process_dead(number, str(directory))  # type: ignore[no-untyped-call]
+    mark_process_dead(number, str(directory))  # type: ignore[no-untyped-call]  # its package has no types
 
 
 def _give_place(path: Path, size: int) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if hasattr(os, "posix_fallocate") and os.fstat(descriptor).st_size < size:
-            os.posix_fallocate(descriptor, 0, size)
-    finally:
-        os.close(descriptor)
+    """Make a file of zeros; one that is there goes on with what it holds."""
+    if not path.exists():
+        _replace(path, bytes(size))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that whoever is asked for the metrics meanwhile finds it whole or not at all."""
+    unseen = path.with_name(f"{path.name}.new")
+    unseen.write_bytes(content)
+    unseen.rename(path)
 
 
 def _process(process_id: str) -> Iterable[Metric]:

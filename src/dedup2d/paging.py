@@ -28,9 +28,13 @@ def check_limit(limit: int) -> None:
 
 
 def make_token(kind: str, created_at: float, key: str) -> str:
-    """Return the token of a page whose last entry was made at *created_at* and is called *key*."""
+    """
+    Return the token of a page whose last entry was made at *created_at* and is called *key*.
+
+    It begins with a letter, as *kind* does: a command line takes what begins with "-" for an option.
+    """
     place = f"{kind}:{float(created_at).hex()}:{key}".encode()
-    plain = crc32(place).to_bytes(4) + place
+    plain = place + crc32(place).to_bytes(4)
     return urlsafe_b64encode(plain).decode().rstrip("=")
 
 
@@ -42,7 +46,7 @@ def read_token(kind: str, token: str) -> tuple[float, str]:
         InvalidParameterError: *token* was not made by `make_token` for this *kind* of list.
     """
     try:
-        plain = urlsafe_b64decode(token + "=" * (-len(token) % 4))[4:].decode()
+        plain = urlsafe_b64decode(token + "=" * (-len(token) % 4))[:-4].decode()
         found, created_at, key = plain.split(":", 2)
         place = float.fromhex(created_at), key
     except (ValueError, TypeError, OverflowError):

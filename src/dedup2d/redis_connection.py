@@ -95,10 +95,10 @@ def connect(options: RedisOptions) -> redis.asyncio.Redis:
         kind = _connection_class(redis.asyncio, target)
         waiting = redis.asyncio.BlockingConnectionPool(connection_class=kind, **_place(target), **given)
         return redis.asyncio.Redis.from_pool(waiting)
-    sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]  # its package has no types
         target.hosts, sentinel_kwargs=_sentinel_arguments(options, target, redis.asyncio.retry.Retry)
     )
-    pool = _SentinelPool(target.service, sentinel, ssl=target.tls, **given)  # type: ignore[no-untyped-call]
+    pool = _SentinelPool(target.service, sentinel, ssl=target.tls, **given)  # type: ignore[no-untyped-call]  # its package has no types
     return _SentinelRedis(pool, sentinel)
 
 
@@ -113,13 +113,13 @@ def connect_blocking(options: RedisOptions) -> redis.Redis:
     given = _pool_arguments(options, target, redis.retry.Retry)
     if target.service is None:
         kind = _connection_class(redis, target)
-        waiting = redis.BlockingConnectionPool(connection_class=kind, **_place(target), **given)  # type: ignore[no-untyped-call]
+        waiting = redis.BlockingConnectionPool(connection_class=kind, **_place(target), **given)  # type: ignore[no-untyped-call]  # its package has no types
         return redis.Redis.from_pool(waiting)
-    sentinel = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]  # its package has no types
         target.hosts, sentinel_kwargs=_sentinel_arguments(options, target, redis.retry.Retry)
     )
     given.pop("timeout")
-    pool = redis.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
+    pool = redis.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]  # its package has no types
         target.service, sentinel, ssl=target.tls, **given
     )
     return redis.Redis.from_pool(pool)

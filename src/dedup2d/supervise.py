@@ -24,7 +24,7 @@ from attrs import define, field, frozen
 from dedup2d import _child
 from dedup2d.errors import InternalError, InvalidParameterError
 
-__all__ = ["Command", "Restarts", "supervise"]
+__all__ = ["Command", "Restarts", "send_signal", "supervise"]
 
 Command = Sequence[str] | Callable[[int], Sequence[str]]
 """A program and its arguments, or what gives them for the copy of a number (from 0)."""
@@ -145,7 +145,7 @@ class _Copies:
         self._running[number] = process
         try:
             if self._signal:  # it came while the process was being started
-                process.send_signal(self._signal)
+                send_signal(process, self._signal)
             return await process.wait()
         finally:
             del self._running[number]
@@ -173,23 +173,31 @@ class _Copies:
             with anyio.move_on_after(_LAST_SECONDS):
                 await anext(signals)
         log.warning("processes did not end in time and are killed", extra={"processes": len(self._running)})
-        self._send(signal.SIGKILL)
+        self._send_to_all(signal.SIGKILL)
 
     def _pass_on(self, number: signal.Signals) -> None:
         self._signal = number
         self._stopping.set()
-        self._send(number)
+        self._send_to_all(number)
 
-    def _send(self, number: signal.Signals) -> None:
+    def _send_to_all(self, number: signal.Signals) -> None:
         for process in self._running.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+            send_signal(process, number)
 
     def _meaning(self, code: int) -> int:
         """Return *code* as a shell says it; 0 for a copy that ended by the signal it was sent."""
         if self._signal and code in (-self._signal, 128 + self._signal):
             return 0
         return 128 - code if code < 0 else code
+
+
+def send_signal(process: Process, number: signal.Signals) -> None:
+    """Send a signal to a process that may be ending."""
+    # Not `process.send_signal`: up to Python 3.12 it reaps a process that has just ended, and asyncio, which
+    # no longer finds it, reports 255 as its exit code (https://github.com/python/cpython/issues/87744).
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 async def _start(command: Sequence[str]) -> Process:

@@ -161,7 +161,7 @@ class _Server(Server):
     def _init_shared_socket(self) -> None:
         listener = listen(self.bind_addr, self.bind_port)
         self._ssp = None
-        self._shd: Any = SocketHolder(listener.detach(), False, BACKLOG)  # type: ignore[call-arg]
+        self._shd: Any = SocketHolder(listener.detach(), False, BACKLOG)  # type: ignore[call-arg]  # granian is not typed so
 
 
 def _server(app: ASGIApp, address: str, port: int) -> Any:

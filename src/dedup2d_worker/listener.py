@@ -82,7 +82,7 @@ class _Worker(SimpleWorker):
         """Be listed by `rq info` and the dashboards, the queues too; after a loss of data as well."""
         self.connection.sadd(Queue.redis_queues_keys, *self.queue_keys())
         self.connection.delete(self.key)
-        self.register_birth()  # type: ignore[no-untyped-call]
+        self.register_birth()  # type: ignore[no-untyped-call]  # its package has no types
         self.set_state(WorkerStatus.IDLE)
 
     def is_known(self) -> bool:
@@ -102,11 +102,11 @@ class _Worker(SimpleWorker):
     def _tidy(self) -> None:
         """Let RQ forget the rings of workers that were killed."""
         try:
-            self.clean_registries()  # type: ignore[no-untyped-call]
+            self.clean_registries()  # type: ignore[no-untyped-call]  # its package has no types
         except (redis_errors.ConnectionError, redis_errors.TimeoutError):
             raise
         except Exception:
-            self.last_cleaned_at = now()  # type: ignore[assignment]
+            self.last_cleaned_at = now()  # type: ignore[assignment]  # rq declares it None
             log.warning("RQ could not tidy its records up; it is tried again later", exc_info=True)
 
 
@@ -194,7 +194,7 @@ class Listener:
     def _leave(self) -> None:
         try:
             if self._worker is not None:
-                self._worker.register_death()  # type: ignore[no-untyped-call]
+                self._worker.register_death()  # type: ignore[no-untyped-call]  # its package has no types
         except Exception:
             # It is forgotten anyway, a little later.
             log.debug("the worker could not take its leave", exc_info=True)

@@ -1,5 +1,7 @@
 """
-The file that `dedup2d export` writes: a tar with a manifest and one database for each index.
+The file that `dedup2d export` writes: a tar with a manifest, and one database for each index.
+
+After a database may come a tar with the geometries of its drawings, each under the hash of its file.
 
 Readers trust nothing in it: one kind of header, the members that the manifest names in its order, each of
 the size and sha256 that it says, and nothing else. No member is ever written under the name it has.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from typing import IO
 
 from attrs import frozen
@@ -18,7 +21,21 @@ from dedup2d.codec import from_json, to_json
 from dedup2d.errors import Dedup2DError, UnreadableRecordError
 from dedup2d.tenants import is_tenant_id
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "ArchiveError", "ArchivedIndex", "Manifest", "Reader", "Writer"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "ArchiveError",
+    "ArchivedGeometries",
+    "ArchivedIndex",
+    "Manifest",
+    "Member",
+    "Part",
+    "Reader",
+    "Writer",
+    "next_file",
+    "skip_padding",
+    "write_file",
+]
 
 FORMAT = "dedup2d-index"
 FORMAT_VERSION = 1
@@ -26,7 +43,7 @@ _MANIFEST = "manifest.json"
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1024 * 1024
 _LARGEST_MANIFEST = 64 * 1024 * 1024
-_ROOM_FOR_ONE = 512
+_ROOM_FOR_ONE = 1024
 _NO_HASH = "0" * 64
 
 Told = Callable[[int], None]
@@ -41,8 +58,17 @@ class ArchiveError(Dedup2DError, ValueError):
 
 
 @frozen(kw_only=True)
+class ArchivedGeometries:
+    """The geometries of one index in an archive."""
+
+    geometries: int
+    bytes: int
+    sha256: str
+
+
+@frozen(kw_only=True)
 class ArchivedIndex:
-    """One index in an archive."""
+    """One index in an archive; `geometries` is None if no drawing has one, or they were left out."""
 
     tenant: str
     bytes: int
@@ -50,10 +76,40 @@ class ArchivedIndex:
     drawings: int
     files: int
     stale: int
+    geometries: ArchivedGeometries | None
 
     @property
-    def member(self) -> str:
-        return f"{self.tenant}/catalogue.sqlite3"
+    def members(self) -> tuple[Member, ...]:
+        """What the archive has of it, in order."""
+        found = [Member(index=self, part=Part.DATABASE, bytes=self.bytes, sha256=self.sha256)]
+        if self.geometries is not None:
+            size, digest = self.geometries.bytes, self.geometries.sha256
+            found.append(Member(index=self, part=Part.GEOMETRIES, bytes=size, sha256=digest))
+        return tuple(found)
+
+
+class Part(StrEnum):
+    """What an archive may have of an index, by the name that it has there."""
+
+    DATABASE = "catalogue.sqlite3"
+    GEOMETRIES = "geometries.tar"
+
+    def of(self, tenant: str) -> str:
+        return f"{tenant}/{self}"
+
+
+@frozen(kw_only=True)
+class Member:
+    """One file of an archive."""
+
+    index: ArchivedIndex
+    part: Part
+    bytes: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.part.of(self.index.tenant)
 
 
 @frozen(kw_only=True)
@@ -117,32 +173,31 @@ class Reader:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        name, size = self._next()
+        name, size = next_file(file)
         if name != _MANIFEST:
             raise ArchiveError("it does not begin with a manifest", "give a file that dedup2d export wrote")
         if size > _LARGEST_MANIFEST:
             raise ArchiveError(f"its manifest has {size:,} bytes, {_LARGEST_MANIFEST:,} are allowed")
         self.manifest = _manifest(b"".join(_chunks(file, size)))
-        self._skip_padding(size)
+        skip_padding(file, size)
 
-    def members(self) -> Iterator[ArchivedIndex]:
+    def members(self) -> Iterator[Member]:
         """
-        Give each index of the manifest in its turn, to be copied or skipped before the next is asked for.
+        Give each member that the manifest names, to be copied or skipped before the next is asked for.
 
         Raises:
             ArchiveError: another member comes, or something after the last.
         """
-        for index in self.manifest.indexes:
-            name, size = self._next()
-            if (name, size) != (index.member, index.bytes):
+        for member in (one for index in self.manifest.indexes for one in index.members):
+            if next_file(self._file) != (member.name, member.bytes):
                 raise ArchiveError("its members are not those that its manifest names")
-            yield index
-            self._skip_padding(size)
+            yield member
+            skip_padding(self._file, member.bytes)
         # A damaged copy of the begin with the rest of another is not taken for whole.
         if any(any(chunk) for chunk in iter(lambda: self._file.read(_CHUNK), b"")):
             raise ArchiveError("something follows its last member")
 
-    def copy(self, index: ArchivedIndex, to: IO[bytes], told: Told) -> None:
+    def copy(self, member: Member, to: IO[bytes], told: Told) -> None:
         """
         Write the current member to *to*.
 
@@ -150,34 +205,46 @@ class Reader:
             ArchiveError: its bytes are not those that were exported.
         """
         digest = hashlib.sha256()
-        for chunk in _chunks(self._file, index.bytes):
+        for chunk in _chunks(self._file, member.bytes):
             digest.update(chunk)
             to.write(chunk)
             told(len(chunk))
-        if digest.hexdigest() != index.sha256:
-            raise ArchiveError(
-                f"the index of {index.tenant} is damaged: its sha256 is not that of the manifest"
-            )
+        if digest.hexdigest() != member.sha256:
+            raise ArchiveError(f"{member.name} is damaged: its sha256 is not that of the manifest")
 
-    def skip(self, index: ArchivedIndex, told: Told) -> None:
+    def skip(self, member: Member, told: Told) -> None:
         """Pass over the current member."""
-        for chunk in _chunks(self._file, index.bytes):
+        for chunk in _chunks(self._file, member.bytes):
             told(len(chunk))
 
-    def _next(self) -> tuple[str, int]:
-        block = self._file.read(_BLOCK)
-        try:
-            info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
-        except (tarfile.HeaderError, ValueError):
-            raise ArchiveError("it is cut off or damaged, or no archive of dedup2d export") from None
-        # Long names, pax headers and sparse files would let the archive say how much memory is used.
-        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.size < 0:
-            raise ArchiveError("it has members that are not plain files")
-        return info.name, info.size
 
-    def _skip_padding(self, size: int) -> None:
-        for _ in _chunks(self._file, _blocks(size) - size):
-            pass
+def next_file(tar: IO[bytes]) -> tuple[str, int]:
+    """
+    Read the header of the next file of a tar: its name and size.
+
+    Raises:
+        ArchiveError: there is none, or it is none that `dedup2d export` writes.
+    """
+    block = tar.read(_BLOCK)
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    except (tarfile.HeaderError, ValueError):
+        raise ArchiveError("it is cut off or damaged, or no archive of dedup2d export") from None
+    # Long names, pax headers and sparse files would let the archive say how much memory is used.
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.size < 0:
+        raise ArchiveError("it has members that are not plain files")
+    return info.name, info.size
+
+
+def skip_padding(tar: IO[bytes], size: int) -> None:
+    """Pass over what fills the last block of a file of *size* bytes."""
+    for _ in _chunks(tar, _blocks(size) - size):
+        pass
+
+
+def write_file(tar: IO[bytes], name: str, data: bytes) -> None:
+    """Write one file into a tar."""
+    tar.write(_header(name, len(data)) + data + bytes(_blocks(len(data)) - len(data)))
 
 
 def _manifest(data: bytes) -> Manifest:
@@ -201,7 +268,9 @@ def _manifest(data: bytes) -> Manifest:
 
 
 def _sane(index: ArchivedIndex) -> bool:
-    counts = (index.bytes, index.drawings, index.files, index.stale)
+    counts = [index.bytes, index.drawings, index.files, index.stale]
+    if index.geometries is not None:
+        counts += [index.geometries.geometries, index.geometries.bytes]
     return is_tenant_id(index.tenant) and all(0 <= count < 2**62 for count in counts)
 
 

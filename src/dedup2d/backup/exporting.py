@@ -11,8 +11,18 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from dedup2d.backup.archive import FORMAT, FORMAT_VERSION, ArchivedIndex, Manifest, Told, Writer
+from dedup2d.backup.archive import (
+    FORMAT,
+    FORMAT_VERSION,
+    ArchivedGeometries,
+    ArchivedIndex,
+    Manifest,
+    Part,
+    Told,
+    Writer,
+)
 from dedup2d.backup.database import snapshot
+from dedup2d.backup.geometries import Geometries
 from dedup2d.engine.database import INDEX
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION
 from dedup2d.errors import Dedup2DError, InvalidParameterError
@@ -35,10 +45,11 @@ class NoRoomError(Dedup2DError, OSError):
 
 @frozen
 class Exported:
-    """What was written."""
+    """What was written; `damaged_geometries` were left out."""
 
     bytes: int
     manifest: Manifest
+    damaged_geometries: int
 
 
 def catalogue_of(directory: Path, tenant: str) -> Path:
@@ -71,6 +82,7 @@ def export_indexes(
     tenants: Sequence[str],
     file: Path,
     *,
+    geometries: Geometries | None = None,
     replace: bool = False,
     sized: Callable[[int], None] = lambda _: None,
     told: Told = lambda _: None,
@@ -79,12 +91,14 @@ def export_indexes(
     """
     Write the indexes of *tenants* into the archive *file*, which appears whole or not at all.
 
-    Each is as it was at one moment, whoever writes to it. Beside the archive, one index needs room at a time.
+    Each is as it was at one moment, whoever writes to it; geometries are those that its drawings have soon
+    after. Beside the archive, one index or its geometries need room at a time.
 
     Args:
         directory: where the indexes lie.
         tenants: each has one.
         file: where the archive goes.
+        geometries: those of the indexes' drawings go into it too, if given.
         replace: whether it may take the place of a file that is there.
         sized: hears about how many bytes will be written.
         told: hears of each part that was.
@@ -94,21 +108,28 @@ def export_indexes(
         InvalidParameterError: *file* is there, or cannot be.
         NoRoomError: the disk of *file* has not the room.
         IndexVersionError, VisionUnavailableError, InternalError: an index cannot be read.
+        StoreUnavailableError: the store of geometries does not answer.
         OSError: the file cannot be written.
     """
     _check_place(file, replace=replace)
     sizes = [_size(catalogue_of(directory, tenant)) for tenant in tenants]
+    sizes += [geometries.bytes_of(tenant) for tenant in tenants] if geometries else []
     check_room(file.parent, sum(sizes) + max(sizes, default=0))
     sized(sum(sizes))
     with workplace(file.parent, file.name) as place:
         unfinished = place / "archive"
         with unfinished.open("xb") as out:
             os.fchmod(out.fileno(), 0o600)
-            writer, begun = Writer(out, len(tenants)), clock()
-            found = [
-                _add(writer, tenant, catalogue_of(directory, tenant), place / "snapshot", told)
-                for tenant in tenants
-            ]
+            writer, begun, damaged = Writer(out, len(tenants)), clock(), 0
+            found = []
+            for tenant in tenants:
+                copy = place / "snapshot"
+                index = _add_index(writer, tenant, catalogue_of(directory, tenant), copy, told)
+                if geometries is not None:
+                    index, lost = _add_geometries(writer, index, geometries, copy, told)
+                    damaged += lost
+                copy.unlink()
+                found.append(index)
             manifest = _manifest(found, begun)
             writer.finish(manifest)
             out.flush()
@@ -116,10 +137,10 @@ def export_indexes(
             size = out.seek(0, os.SEEK_END)
         _move(unfinished, file, replace=replace)
     sync_directory(file.parent)
-    return Exported(size, manifest)
+    return Exported(size, manifest, damaged)
 
 
-def _add(writer: Writer, tenant: str, catalogue: Path, copy: Path, told: Told) -> ArchivedIndex:
+def _add_index(writer: Writer, tenant: str, catalogue: Path, copy: Path, told: Told) -> ArchivedIndex:
     facts = snapshot(catalogue, copy)
     index = ArchivedIndex(
         tenant=tenant,
@@ -128,11 +149,26 @@ def _add(writer: Writer, tenant: str, catalogue: Path, copy: Path, told: Told) -
         drawings=facts.drawings,
         files=facts.files,
         stale=facts.stale(FINGERPRINT_VERSION),
+        geometries=None,
     )
     with copy.open("rb") as source:
-        digest = writer.add(index.member, index.bytes, source, told)
-    copy.unlink()
+        digest = writer.add(Part.DATABASE.of(tenant), index.bytes, source, told)
     return evolve(index, sha256=digest)
+
+
+def _add_geometries(
+    writer: Writer, index: ArchivedIndex, geometries: Geometries, copy: Path, told: Told
+) -> tuple[ArchivedIndex, int]:
+    """Add those of the drawings in the snapshot *copy*; return the index with them, and the damaged ones."""
+    with (copy.parent / "geometries").open("w+b") as tar:
+        written = geometries.write(index.tenant, copy, tar)
+        if not written.geometries:
+            return index, written.damaged
+        size = tar.tell()
+        tar.seek(0)
+        digest = writer.add(Part.GEOMETRIES.of(index.tenant), size, tar, told)
+    archived = ArchivedGeometries(geometries=written.geometries, bytes=size, sha256=digest)
+    return evolve(index, geometries=archived), written.damaged
 
 
 def _manifest(indexes: Iterable[ArchivedIndex], created_at: float) -> Manifest:

@@ -11,11 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from dedup2d.backup.archive import ArchivedIndex, ArchiveError, Manifest, Reader, Told
+from dedup2d.backup.archive import ArchivedIndex, ArchiveError, Manifest, Member, Part, Reader, Told
 from dedup2d.backup.database import Facts, make_ready
 from dedup2d.backup.exporting import catalogue_of, check_room
+from dedup2d.backup.geometries import Geometries
 from dedup2d.engine.fingerprint import FINGERPRINT_VERSION
 from dedup2d.errors import Dedup2DError
 from dedup2d.workplace import sync_directory, workplace
@@ -44,6 +45,7 @@ class Imported:
     drawings: int
     files: int
     stale: int
+    geometries: int
     replaced: bool
 
 
@@ -54,6 +56,7 @@ class _Ready:
     index: ArchivedIndex
     facts: Facts
     place: Path
+    geometries: int = 0
 
 
 def import_indexes(
@@ -61,6 +64,7 @@ def import_indexes(
     directory: Path,
     wanted: Collection[str] | None,
     *,
+    geometries: Geometries | None = None,
     replace: bool = False,
     sized: Callable[[int], None] = lambda _: None,
     told: Told = lambda _: None,
@@ -70,12 +74,14 @@ def import_indexes(
 
     All are read, checked and on the disk before the first goes to its place, which is one step
     of the file system for each: a killed process leaves the old index, or the new. Services that use it go
-    on, with the new one from their next call.
+    on, with the new one from their next call. Geometries are stored before: what a killed process has stored
+    is that of no drawing, and collected later, or is stored once more by the next import.
 
     Args:
         file: the archive.
         directory: where the indexes lie.
         wanted: each has an index in it.
+        geometries: where those in the archive go; they are left out if it is not given.
         replace: whether indexes that are there may be replaced.
         sized: hears how many bytes will be read.
         told: hears of each part that was.
@@ -85,6 +91,7 @@ def import_indexes(
         IndexThereError: a tenant has an index, and *replace* is false.
         IndexVersionError: a newer version of dedup2d exported it.
         NoRoomError: the disk has not the room.
+        StoreUnavailableError: the store of geometries does not answer.
         OSError: a file cannot be read or written.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,10 +101,12 @@ def import_indexes(
         _check_versions(reader.manifest)
         if not replace:
             _refuse_those_there(directory, chosen)
-        check_room(directory, sum(index.bytes for index in chosen))
-        sized(sum(index.bytes for index in reader.manifest.indexes))
+        check_room(directory, sum(member.bytes for index in chosen for member in index.members))
+        sized(sum(member.bytes for index in reader.manifest.indexes for member in index.members))
         with workplace(directory, "import") as place:
             ready = _prepared(reader, chosen, place, told)
+            if geometries is not None:
+                ready = [_restored(one, geometries) for one in ready]
             return _put_in_place(ready, directory, replace=replace)
 
 
@@ -141,19 +150,37 @@ def _refuse_those_there(directory: Path, chosen: Sequence[ArchivedIndex]) -> Non
 
 def _prepared(reader: Reader, chosen: Sequence[ArchivedIndex], place: Path, told: Told) -> list[_Ready]:
     names = {index.tenant for index in chosen}
-    copied = []
-    for index in reader.members():
-        if index.tenant in names:
-            target = place / index.tenant
-            target.mkdir(mode=0o700)
-            with catalogue_of(place, index.tenant).open("xb") as out:
+    for member in reader.members():
+        if member.index.tenant in names:
+            with _place_of(member, place).open("xb") as out:
                 os.fchmod(out.fileno(), 0o600)
-                reader.copy(index, out, told)
-            copied.append((index, target))
+                reader.copy(member, out, told)
         else:
-            reader.skip(index, told)
+            reader.skip(member, told)
     # Only now is the archive known to be whole.
-    return [_checked(index, target) for index, target in copied]
+    return [_checked(index, place / index.tenant) for index in chosen]
+
+
+def _place_of(member: Member, place: Path) -> Path:
+    if member.part is Part.GEOMETRIES:
+        return _geometries_of(place / member.index.tenant)
+    (place / member.index.tenant).mkdir(mode=0o700)
+    return catalogue_of(place, member.index.tenant)
+
+
+def _geometries_of(target: Path) -> Path:
+    """Where the geometries of the index that is made ready at *target* are meanwhile."""
+    return target.with_name(f"{target.name}+geometries")
+
+
+def _restored(ready: _Ready, geometries: Geometries) -> _Ready:
+    """Store the geometries of the index, and say how many those are."""
+    archived = ready.index.geometries
+    if archived is None:
+        return ready
+    with _geometries_of(ready.place).open("rb") as source:
+        geometries.restore(ready.index.tenant, source, archived.geometries)
+    return evolve(ready, geometries=archived.geometries)
 
 
 def _checked(index: ArchivedIndex, target: Path) -> _Ready:
@@ -192,6 +219,7 @@ def _put_in_place(ready: Sequence[_Ready], directory: Path, *, replace: bool) ->
             one.facts.drawings,
             one.facts.files,
             one.facts.stale(FINGERPRINT_VERSION),
+            one.geometries,
             replaced,
         )
         for one, replaced in done

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +14,9 @@ from cyclopts import Parameter
 
 from dedup2d.backup.archive import ArchivedIndex
 from dedup2d.backup.exporting import Exported, export_indexes, tenants_in
+from dedup2d.backup.geometries import Geometries
 from dedup2d.backup.importing import Imported, import_indexes
+from dedup2d.build import build_files, uploads_directory
 from dedup2d.cli.exits import Exit
 from dedup2d.cli.options import DataDir, Json, Quiet, load_settings
 from dedup2d.cli.session import EmptyIndexError
@@ -51,8 +56,8 @@ def export(
     Write an index into one file, to be kept or taken to another machine by `dedup2d import`.
 
     Services and `dedup2d index` may go on: the file holds what was in the index at one moment. It appears
-    when it is whole. It holds what can be seen of the drawings, so keep it as safe as them. Geometries, which
-    lie beside the uploads, are not in it.
+    when it is whole. It holds what can be seen of the drawings, so keep it as safe as them. The geometries of
+    the drawings, which lie beside the uploads, are in it too: give the environment of the service.
 
     Args:
         file: The file to write.
@@ -62,9 +67,17 @@ def export(
     tenants = [one for one in tenants_in(directory) if every or one == settings.tenant]
     if not tenants:
         raise EmptyIndexError(settings.data_dir)
-    with terminal.progress("Exporting (MiB)") as progress:
+    with terminal.progress("Exporting (MiB)") as progress, ExitStack() as stack:
         steps = _Steps(progress)
-        done = export_indexes(directory, tenants, file, replace=replace, sized=steps.sized, told=steps.told)
+        done = export_indexes(
+            directory,
+            tenants,
+            file,
+            geometries=_geometries(settings, stack) if _has_uploads(settings) else None,
+            replace=replace,
+            sized=steps.sized,
+            told=steps.told,
+        )
     _tell_exported(terminal, file, done, json=json, seconds=time.monotonic() - started)
     return Exit.OK
 
@@ -86,17 +99,26 @@ def import_(
     Bring an index from a file that `dedup2d export` wrote.
 
     The file is checked before anything is changed; the index is then there at once, or not at all. Services
-    that run go on with it. An index that is there is replaced only with --replace, all of it.
+    that run go on with it. An index that is there is replaced only with --replace, all of it. Geometries in
+    the file go to the store of uploads: give the environment of the service.
 
     Args:
         file: The file to read.
     """
     terminal, settings, started = Terminal(quiet=quiet), load_settings(data_dir), time.monotonic()
     wanted = None if every else [settings.tenant]
-    with terminal.progress("Importing (MiB)") as progress:
+    with terminal.progress("Importing (MiB)") as progress, ExitStack() as stack:
+        if os.geteuid() == 0 and settings.file_storage == "local":
+            stack.callback(_give_to_owner, uploads_directory(settings))
         steps = _Steps(progress)
         done = import_indexes(
-            file, _directory(settings), wanted, replace=replace, sized=steps.sized, told=steps.told
+            file,
+            _directory(settings),
+            wanted,
+            geometries=_geometries(settings, stack),
+            replace=replace,
+            sized=steps.sized,
+            told=steps.told,
         )
     _tell_imported(terminal, done, json=json, seconds=time.monotonic() - started)
     return Exit.OK
@@ -104,6 +126,33 @@ def import_(
 
 def _directory(settings: Settings) -> Path:
     return settings.data_dir / "index"
+
+
+def _geometries(settings: Settings, stack: ExitStack) -> Geometries:
+    return Geometries(lambda: build_files(settings), stack)
+
+
+def _has_uploads(settings: Settings) -> bool:
+    """Whether there can be geometries: a directory that is not there must not be made by an export."""
+    return settings.file_storage != "local" or uploads_directory(settings).is_dir()
+
+
+def _give_to_owner(uploads: Path) -> None:
+    """
+    Let the service read what root has stored in its directory, or in the one around if root made it.
+
+    The directory is the service's, who may change it meanwhile: no link in it leads elsewhere.
+    """
+    if not uploads.is_dir():
+        return
+    own, around = uploads.stat(), uploads.parent.stat()
+    owner = own if own.st_uid else around
+    os.chown(uploads, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    for _, folders, names, place in os.fwalk(uploads):
+        for name in (*folders, *names):
+            found = os.stat(name, dir_fd=place, follow_symlinks=False)
+            if found.st_uid == 0 and (stat.S_ISDIR(found.st_mode) or found.st_nlink == 1):
+                os.chown(name, owner.st_uid, owner.st_gid, dir_fd=place, follow_symlinks=False)
 
 
 class _Steps:
@@ -126,13 +175,30 @@ def _tell_exported(terminal: Terminal, file: Path, done: Exported, *, json: bool
     if json:
         indexes = [asdict(index) for index in done.manifest.indexes]
         terminal.json(
-            {"file": str(file), "bytes": done.bytes, "indexes": indexes, "seconds": round(seconds, 3)}
+            {
+                "file": str(file),
+                "bytes": done.bytes,
+                "indexes": indexes,
+                "damaged_geometries": done.damaged_geometries,
+                "seconds": round(seconds, 3),
+            }
         )
         return
     for index in done.manifest.indexes:
-        terminal.line(f"{index.tenant}: {counted(index.drawings, 'drawing')} exported")
+        geometries = 0 if index.geometries is None else index.geometries.geometries
+        terminal.line(f"{index.tenant}: {_counts(index.drawings, geometries)} exported")
     terminal.line(f"{visible(str(file))}: {done.bytes:,} bytes in {seconds:.1f} s")
+    if done.damaged_geometries:
+        terminal.note(
+            f"{counted(done.damaged_geometries, 'geometry is', 'geometries are')} damaged and left out:"
+            " add those drawings again to have them compared by geometry"
+        )
     _note_stale(terminal, sum(map(_stale, done.manifest.indexes)))
+
+
+def _counts(drawings: int, geometries: int) -> str:
+    text = counted(drawings, "drawing")
+    return text + (f" and {counted(geometries, 'geometry', 'geometries')}" if geometries else "")
 
 
 def _stale(index: ArchivedIndex) -> int:
@@ -145,7 +211,7 @@ def _tell_imported(terminal: Terminal, done: list[Imported], *, json: bool, seco
         return
     for index in done:
         how = "replaced by" if index.replaced else "imported with"
-        terminal.line(f"{index.tenant}: {how} {counted(index.drawings, 'drawing')}")
+        terminal.line(f"{index.tenant}: {how} {_counts(index.drawings, index.geometries)}")
     terminal.note(f"done in {seconds:.1f} s")
     _note_stale(terminal, sum(index.stale for index in done))
 

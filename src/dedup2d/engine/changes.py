@@ -7,6 +7,7 @@ Where the two sheets agree to the pixel, as prints of one program do, all ink is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup2d.engine.clean import Picture
+from dedup2d.engine.geometry import covered
+from dedup2d.engine.prepared import Box
 
 __all__ = ["Ink", "Lost", "apart", "ink_of", "lost_ink", "spots_of"]
 
@@ -21,6 +24,7 @@ Spots = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
+_FINE = 1.5  # pixels off: another line, where sheets agree to the pixel
 _CELLS = 10  # along the long side: places that are counted
 _LEAST_IN_CELL = 30  # middles of lines, to count
 _LOST_CELL = 0.03  # of its line: a cell that lost more lost something
@@ -83,7 +87,13 @@ def spots_of(picture: Picture) -> Spots:
     return np.flatnonzero(picture.view(np.bool_))
 
 
-def apart(query: Ink, other: Ink, compared: tuple[Picture, Picture], tolerance: float) -> tuple[Lost, Lost]:
+def apart(
+    query: Ink,
+    other: Ink,
+    compared: tuple[Picture, Picture],
+    tolerance: float,
+    redrawn: Sequence[Box] = (),
+) -> tuple[Lost, Lost]:
     """
     What each of two sheets that lie on each other has and the other lacks.
 
@@ -92,12 +102,16 @@ def apart(query: Ink, other: Ink, compared: tuple[Picture, Picture], tolerance: 
         other: the other.
         compared: not 0 where the ink of each is looked at.
         tolerance: pixels within which lines agree.
+        redrawn: boxes in which nothing agrees that is not the same, if the sheets agree to the pixel.
     """
     distances = _distance_to(other), _distance_to(query)
     inks = [spots_of(ink.picture) for ink in (query, other)]
     off = [distance.ravel()[spots] for distance, spots in zip(distances, inks, strict=True)]
     if all(_fine(one) for one in off):
-        one, two = (_far(*pair, 1.5, 1.5) for pair in zip(inks, off, strict=True))
+        least = _least(other.picture.shape, redrawn).ravel()
+        one, two = (
+            _far(spots, far, least[spots], least[spots]) for spots, far in zip(inks, off, strict=True)
+        )
         return _within(one, compared[0], fine=True), _within(two, compared[1], fine=True)
     lost = [
         _within(_far_middles(ink, cover, distance, tolerance), where, fine=False)
@@ -116,6 +130,14 @@ def _fine(off: Floats) -> bool:
     """Whether hardly any ink that has a partner is as much as a pixel off it."""
     near = off < _NEAR
     return bool(np.count_nonzero(near & (off > 0.5)) <= 0.1 * np.count_nonzero(near))
+
+
+def _least(shape: tuple[int, ...], redrawn: Sequence[Box]) -> Floats:
+    """How far off ink is another, by place."""
+    least = np.full(shape, _FINE, np.float32)
+    for box in redrawn:
+        least[covered(box)] = 0.5
+    return least
 
 
 def _far(spots: Spots, off: Floats, least: Floats | float, clear: Floats | float) -> tuple[Spots, Flags]:

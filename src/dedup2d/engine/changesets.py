@@ -27,6 +27,7 @@ _LEAST_CLEAR = 5  # of them clearly off
 _MOVED = 0.85  # of both inks that must agree after the move
 _LEAST_MOVED = 40  # pixels of ink: less looks alike by chance
 _SLACK = 2  # pixels that a move may be off
+_SLACK_FINE = 1  # the same, where the sheets agree to the pixel
 _MOST_TRIED = 40  # changes that are tried against each other for moves
 
 
@@ -64,7 +65,9 @@ def gathered(query: Ink, added: Lost, other: Ink, removed: Lost) -> Gathered:
     kept[0] = False
     parts = [places.only(ink, kept) for ink in inks]
     sets = _sets(parts[0], parts[1], len(kept))
-    return Gathered(parts[0].picture, parts[1].picture, _with_moves(sets, parts))
+    return Gathered(
+        parts[0].picture, parts[1].picture, _with_moves(sets, parts, _SLACK_FINE if added.fine else _SLACK)
+    )
 
 
 class _Part(NamedTuple):
@@ -152,12 +155,12 @@ def _sets(added: _Part, removed: _Part, count: int) -> dict[int, ChangeSet]:
     return found
 
 
-def _with_moves(sets: dict[int, ChangeSet], parts: list[_Part]) -> list[ChangeSet]:
+def _with_moves(sets: dict[int, ChangeSet], parts: list[_Part], slack: int) -> list[ChangeSet]:
     """The changes, largest first; where the same ink went elsewhere, both places are one change."""
     largest = sorted(sets, key=lambda number: -sets[number].area)[:_MOST_TRIED]
     for number in largest:
         if sets[number].change == "changed":
-            sets[number] = _moved(sets[number], parts[0].of(number), parts[1].of(number))
+            sets[number] = _moved(sets[number], parts[0].of(number), parts[1].of(number), slack)
     gains, losses = ([n for n in largest if sets[n].change == change] for change in ("added", "removed"))
     side = max(parts[0].picture.shape)
     near = [pair for pair in product(gains, losses) if _may_be_moved(sets[pair[0]], sets[pair[1]], side)]
@@ -165,7 +168,7 @@ def _with_moves(sets: dict[int, ChangeSet], parts: list[_Part]) -> list[ChangeSe
         if gain not in sets or loss not in sets or sets[gain].change == "moved":
             continue
         whole = sets[gain]._replace(removed=sets[loss].removed)
-        moved = _moved(whole, parts[0].of(gain), parts[1].of(loss))
+        moved = _moved(whole, parts[0].of(gain), parts[1].of(loss), slack)
         if moved.change == "moved":
             sets[gain] = moved
             del sets[loss]
@@ -182,12 +185,12 @@ def _way(gain: ChangeSet, loss: ChangeSet) -> float:
     return float(np.hypot(gain.box[0] - loss.box[0], gain.box[1] - loss.box[1]))
 
 
-def _moved(one: ChangeSet, new: npt.NDArray[np.intp], old: npt.NDArray[np.intp]) -> ChangeSet:
+def _moved(one: ChangeSet, new: npt.NDArray[np.intp], old: npt.NDArray[np.intp], slack: int) -> ChangeSet:
     """`one` as a move, with the box where it is now, if its `old` pixels, shifted, lie on the `new` ones."""
     if min(len(new), len(old)) < _LEAST_MOVED:
         return one
     shift = np.round(new.mean(axis=0) - old.mean(axis=0)).astype(np.intp)
-    if np.abs(shift).max() <= _SLACK or not _agree(new, old + shift):
+    if np.abs(shift).max() <= slack or not _agree(new, old + shift, slack):
         return one
     left, top = new.min(axis=0).tolist()
     right, bottom = new.max(axis=0).tolist()
@@ -195,17 +198,17 @@ def _moved(one: ChangeSet, new: npt.NDArray[np.intp], old: npt.NDArray[np.intp])
     return one._replace(box=box, change="moved", shift=(int(shift[0]), int(shift[1])))
 
 
-def _agree(a: npt.NDArray[np.intp], b: npt.NDArray[np.intp]) -> bool:
+def _agree(a: npt.NDArray[np.intp], b: npt.NDArray[np.intp], slack: int) -> bool:
     """Whether nearly all of the pixels of each have one of the other close by."""
-    low = np.minimum(a.min(axis=0), b.min(axis=0)) - _SLACK
-    high = np.maximum(a.max(axis=0), b.max(axis=0)) + _SLACK
+    low = np.minimum(a.min(axis=0), b.min(axis=0)) - slack
+    high = np.maximum(a.max(axis=0), b.max(axis=0)) + slack
     pictures = []
     for pixels in (a, b):
         x, y = (pixels - low).T
         picture = np.zeros((high[1] - low[1] + 1, high[0] - low[0] + 1), np.uint8)
         picture[y, x] = 1
         pictures.append(picture)
-    kernel = np.ones((2 * _SLACK + 1, 2 * _SLACK + 1), np.uint8)
+    kernel = np.ones((2 * slack + 1, 2 * slack + 1), np.uint8)
     one, other = pictures
     shares = [
         (first & cv2.dilate(second, kernel)).sum() / first.sum()

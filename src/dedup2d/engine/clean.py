@@ -8,12 +8,14 @@ the ink is a box on the raster (times `ink size / raster size` where the raster 
 
 from __future__ import annotations
 
-from io import BytesIO
+import struct
+import zlib
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+
+from dedup2d.engine.surround import without_surround
 
 __all__ = [
     "INK_SIDE",
@@ -31,7 +33,14 @@ Picture = npt.NDArray[np.uint8]
 INK_SIDE = 2000
 """Longest side of an ink picture, in pixels."""
 
+_INK_MAGIC = b"d2ik"
+_INK_HEADER = struct.Struct("<4sHH")  # with width and height
+_INK_LEVEL = 6
+
 _RINGING = 0.125  # of the darkness of ink: what JPEG compression leaves on the paper within 8 pixels of it
+_RINGS_FROM = (
+    0.02  # of the paper beside ink that is not plain: renders have 0.002 at most, JPEG of any quality 0.04
+)
 _NEXT_TO = np.ones((3, 3), np.uint8)
 _GRAIN = 1.5  # standard deviation of the paper, in grey levels, from which it is noisy
 _FAINT, _CLEAR = 2.7, 4.5  # times the noise: least drop of ink on noisy paper
@@ -57,7 +66,7 @@ def clean(raster: npt.NDArray[np.generic]) -> Picture:
     """
     if raster.ndim != 2 or raster.dtype != np.uint8 or raster.size == 0:
         raise ValueError(f"a raster is uint8 (H, W) with pixels in it, not {raster.dtype} {raster.shape}")
-    grey = _dark_on_light(_bounded(np.asarray(raster, np.uint8)))
+    grey = _dark_on_light(without_surround(_bounded(np.asarray(raster, np.uint8))))
     return _noisy_ink(grey) if _noise(grey) > _GRAIN else _even_ink(_flattened(grey))
 
 
@@ -190,7 +199,7 @@ def _rings(darkness: Picture, dark: Picture) -> bool:
     around, close = (cv2.dilate(dark, np.ones((side, side), np.uint8)) for side in (15, 5))
     beside = cv2.subtract(around, close)
     pale = cv2.bitwise_and(beside, cv2.inRange(darkness, 1, 15))
-    return cv2.countNonZero(pale) > 0.08 * cv2.countNonZero(beside)
+    return cv2.countNonZero(pale) > _RINGS_FROM * cv2.countNonZero(beside)
 
 
 def _noisy_ink(grey: Picture) -> Picture:
@@ -283,24 +292,51 @@ def halved(ink: Picture, least: int) -> tuple[Picture, float]:
 
 
 def encode_ink(ink: Picture) -> bytes:
-    """`ink` as a one-bit TIFF, paper white, in the coding of fax machines (Group 4): a few kB."""
-    picture = Image.frombytes("1", ink.shape[::-1], np.packbits(ink == 0, axis=1).tobytes())
-    data = BytesIO()
-    picture.save(data, "TIFF", compression="group4")
-    return data.getvalue()
+    """
+    `ink` in some kB: after a header, its bits as zlib packs them.
+
+    Eight pixels of a row are a byte, and the bytes of a column lie together: so packed, drawings take less
+    than in the coding of fax machines (ITU-T T.6), and a third of the time.
+    """
+    height, width = ink.shape
+    columns = np.ascontiguousarray(np.packbits(ink, axis=1).T)
+    return _INK_HEADER.pack(_INK_MAGIC, width, height) + zlib.compress(columns.data, _INK_LEVEL)
 
 
 def decode_ink(data: bytes) -> Picture:
     """
-    The ink picture that `encode_ink` stored.
+    The ink picture that `encode_ink` stored, or an earlier version as PNG or TIFF.
 
     Raises:
         ValueError: the bytes are not such a picture.
     """
+    if data.startswith(_INK_MAGIC):
+        return _unpacked(data)
     paper = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
     if paper is None:
-        raise ValueError("the stored ink picture is damaged: index the drawing again")
+        raise _damaged()
     return np.asarray(cv2.threshold(paper, 127, 255, cv2.THRESH_BINARY_INV)[1], np.uint8)
+
+
+def _unpacked(data: bytes) -> Picture:
+    try:
+        _, width, height = _INK_HEADER.unpack_from(data)
+        size = -(-width // 8) * height
+        if not size or max(width, height) > INK_SIDE:
+            raise _damaged()
+        stream = zlib.decompressobj()
+        packed = stream.decompress(data[_INK_HEADER.size :], size + 1)
+    except (struct.error, zlib.error):
+        raise _damaged() from None
+    if len(packed) != size or not stream.eof:  # at whose end stands its sum
+        raise _damaged()
+    columns = np.frombuffer(packed, np.uint8).reshape(-1, height)
+    bits = np.unpackbits(np.ascontiguousarray(columns.T), axis=1, count=width)
+    return np.negative(bits, out=bits)  # 255 for 1
+
+
+def _damaged() -> ValueError:
+    return ValueError("the stored ink picture is damaged: index the drawing again")
 
 
 def ink_as_png(data: bytes) -> bytes:

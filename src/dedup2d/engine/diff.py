@@ -34,6 +34,7 @@ def diff(
     ignore: Sequence[Box] = (),
     layouts: tuple[Layout, Layout] | None = None,
     mm_per_pixel: float | None = None,
+    redrawn: Sequence[Box] = (),
 ) -> tuple[bytes, tuple[DiffRegion, ...]]:
     """
     What the query changed against the match, on the match's sheet. About 130 ms for 2000 x 1400.
@@ -47,6 +48,7 @@ def diff(
         ignore: boxes on the query's ink whose ink does not count.
         layouts: of the query and the match, looked for if not given.
         mm_per_pixel: millimetres on the match's paper that a pixel of its ink covers, where known.
+        redrawn: boxes on the match in which the slightest difference counts (`dedup2d.engine.pixels`).
 
     Returns:
         A PNG (see `dedup2d.engine.overlay`), and the regions, largest first, at most 200.
@@ -56,7 +58,7 @@ def diff(
     compared = _compared(query_ink, other_ink, placement, ignore, layouts)
     both = np.asarray(cv2.bitwise_and(*compared), np.uint8)
     query = _laid(query_ink, other, placement, both)
-    added, removed = apart(query, other, compared, tolerance)
+    added, removed = apart(query, other, compared, tolerance, redrawn)
     found = gathered(query, added, other, removed)
     picture = drawn(query.picture, other_ink, both, found)
     regions = found.changes[:_MOST_REGIONS]

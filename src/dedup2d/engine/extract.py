@@ -7,6 +7,7 @@ index stores.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from dedup2d.engine.layout import Box
 from dedup2d.engine.masks import ignored_boxes
 from dedup2d.engine.prepared import Prepared
 from dedup2d.engine.records import Likeness, SheetRecord
+from dedup2d.engine.rivals import Outcome, Rival, contest
 from dedup2d.engine.shapes import Shapes, shapes_of
 from dedup2d.engine.verify import Evidence, relaid, verify_prepared
 from dedup2d.engine.words import boxes_of
@@ -38,6 +40,7 @@ __all__ = [
     "differences",
     "extract",
     "refingerprint",
+    "tell_apart",
     "verify_batch",
 ]
 
@@ -123,7 +126,7 @@ def verify_batch(
 
     *placements* say how the search saw the query on each of them, see `Candidate.placement`.
     """
-    prepared, shapes = _prepared(query), _shapes(query)
+    prepared, shapes = _prepared_query(query), _shapes(query)
     masks = _masks(prepared.fingerprint, prepared.ink, ignore)
     seen = placements or (None,) * len(others)
     return tuple(
@@ -132,8 +135,35 @@ def verify_batch(
     )
 
 
+def tell_apart(
+    query: Likeness, rivals: tuple[tuple[Likeness, tuple[float, ...] | None], ...], ignore: Ignored = ()
+) -> Outcome:
+    """
+    Tell which of *rivals* the *query* shows, see `dedup2d.engine.rivals.contest`.
+
+    With each comes how the query lies on it (`Evidence.matrix`), None if as it is. The first is taken where
+    stored data are damaged.
+    """
+    try:
+        prepared = _prepared_query(query)
+        masks = _masks(prepared.fingerprint, prepared.ink, ignore)
+        others = [
+            Rival(_prepared(one), _UNMOVED if matrix is None else np.array(matrix, np.float64).reshape(3, 3))
+            for one, matrix in rivals
+        ]
+        return contest(prepared, others, masks)
+    except (ValueError, cv2.error, np.linalg.LinAlgError):
+        return Outcome(0, (0.0,) * len(rivals), (False,) * len(rivals))
+
+
 def _masks(fingerprint: Fingerprint, ink: Picture, ignore: Ignored) -> tuple[Box, ...]:
     return ignored_boxes(ignore, (ink.shape[1], ink.shape[0]), fingerprint.layout)
+
+
+@lru_cache(maxsize=1)
+def _prepared_query(sheet: Likeness) -> Prepared:
+    """As `_prepared`, kept until another search comes: one search asks a child several times."""
+    return _prepared(sheet)
 
 
 def _prepared(sheet: Likeness) -> Prepared:
@@ -192,6 +222,7 @@ def _difference(query: Likeness, other: Overlay, ignore: Ignored) -> Difference 
             ignore=_masks(prints[0], own, ignore) + _same_words(query, other),
             layouts=(prints[0].layout, prints[1].layout),
             mm_per_pixel=_mm_per_ink_pixel(other, its),
+            redrawn=() if evidence is None else evidence.redrawn.on_other(evidence.placement),
         )
     except (ValueError, cv2.error):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -15,13 +16,18 @@ __all__ = [
     "apply",
     "as_transform",
     "box_poses",
+    "covered",
     "flips",
     "from_complex",
     "inverted",
     "is_mirrored",
     "is_sane",
+    "moved_box",
     "scale_of",
 ]
+
+_STRETCH = 1.12  # of one direction against the other
+_PERSPECTIVE = 0.25  # over a sheet: how much nearer one side may be
 
 Matrix = npt.NDArray[np.float64]
 Points = npt.NDArray[np.float32]
@@ -29,11 +35,24 @@ Points = npt.NDArray[np.float32]
 
 def apply(matrix: Matrix, points: Points) -> Points:
     """`points` (N, 2) moved by `matrix`."""
-    moved = points @ matrix[:2, :2].T.astype(np.float32) + matrix[:2, 2].astype(np.float32)
-    if matrix[2, 0] == 0 and matrix[2, 1] == 0:
-        return np.asarray(moved / np.float32(matrix[2, 2]), np.float32)
-    weight = points @ matrix[2, :2].astype(np.float32) + np.float32(matrix[2, 2])
-    return np.asarray(moved / np.maximum(weight, 1e-3)[:, None], np.float32)
+    if not len(points):
+        return np.empty((0, 2), np.float32)
+    return np.asarray(cv2.perspectiveTransform(points[None], matrix)[0], np.float32)
+
+
+def covered(box: tuple[int, int, int, int]) -> tuple[slice, slice]:
+    """The rows and columns of a picture that the box (left, top, width, height) covers, wherever it lies."""
+    x, y, width, height = box
+    return slice(max(y, 0), max(y + height, 0)), slice(max(x, 0), max(x + width, 0))
+
+
+def moved_box(matrix: Matrix, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """The upright box (left, top, width, height) around where `matrix` takes the corners of `box`."""
+    x, y, width, height = box
+    right, bottom = x + width, y + height
+    corners: Points = np.array([[x, y], [right, y], [right, bottom], [x, bottom]], np.float32)
+    left, top, across, down = cv2.boundingRect(apply(matrix, corners))
+    return int(left), int(top), int(across), int(down)
 
 
 def inverted(matrix: Matrix) -> Matrix:
@@ -56,19 +75,24 @@ def _area_factor(matrix: Matrix) -> float:
 
 def is_sane(matrix: Matrix, side: float) -> bool:
     """
-    Whether this is how a sheet may lie on another: scale 0.15 to 7, sides within 8 % of each other,
-    corners within 6 degrees of square, and no more perspective over `side` pixels than a camera held
-    nearly straight gives.
+    Whether this is how a sheet may lie on another: scale 0.15 to 7, sides within 8 % of each other and
+    corners within 6 degrees of square in its middle, and no more perspective over `side` pixels than a
+    camera gives that is held by hand.
     """
     if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-6 or not 0.15 <= scale_of(matrix) <= 7:
         return False
-    least, most = _stretch(matrix)
-    return bool(most <= 1.12 * least and np.abs(matrix[2, :2]).max() * side < 0.12)
+    if np.abs(matrix[2, :2]).max() * side >= _PERSPECTIVE * abs(matrix[2, 2]):
+        return False
+    least, most = _stretch(matrix, side / 2)
+    return most <= _STRETCH * least
 
 
-def _stretch(matrix: Matrix) -> tuple[float, float]:
-    """Least and most that a length grows (the singular values of the linear part)."""
-    (a, b), (c, d) = matrix[:2, :2].tolist()
+def _stretch(matrix: Matrix, x: float) -> tuple[float, float]:
+    """Least and most that a length grows at the point (x, x): the singular values of the Jacobian there."""
+    across, down, weight = (matrix @ (x, x, 1.0)).tolist()
+    (a, b, _), (c, d, _), (g, h, _) = matrix.tolist()
+    a, b = a - g * across / weight, b - h * across / weight
+    c, d = c - g * down / weight, d - h * down / weight
     turning, mirroring = math.hypot(a + d, c - b) / 2, math.hypot(a - d, c + b) / 2
     return abs(turning - mirroring), turning + mirroring
 

@@ -77,6 +77,7 @@ def judge(
     params: SearchParams,
     *,
     same_bytes: bool,
+    differs: bool = False,
 ) -> Judgement:
     """
     Judge one candidate.
@@ -86,9 +87,10 @@ def judge(
         evidence: what verification found; None where it was not asked for or found no ink.
         params: holds the thresholds.
         same_bytes: both files have the same bytes (and the page is the same).
+        differs: the query shows another drawing where the two differ, see `dedup2d.engine.rivals`.
     """
     changes = None if evidence is None else weigh(evidence)
-    finding = _found(candidate, evidence, changes, same_bytes=same_bytes)
+    finding = _found(candidate, evidence, changes, same_bytes=same_bytes, differs=differs)
     levels = {
         "l1": LevelScore(score=candidate.l1),
         "l2": LevelScore(score=candidate.l2, details=_votes(candidate)),
@@ -105,7 +107,7 @@ def judge(
         match_level=4 if evidence is not None else 2,
         levels=levels,
         transform=None if evidence is None else as_transform(evidence.placement),
-        reason=reason(finding.relation, evidence, changes),
+        reason=reason(finding.relation, evidence, changes, differs=differs),
         thresholds=_thresholds(params, changes),
         changed_area=None if evidence is None or changes is None else changed_area(evidence, changes),
     )
@@ -157,7 +159,12 @@ class _Finding(NamedTuple):
 
 
 def _found(
-    candidate: Candidate, evidence: Evidence | None, changes: Changes | None, *, same_bytes: bool
+    candidate: Candidate,
+    evidence: Evidence | None,
+    changes: Changes | None,
+    *,
+    same_bytes: bool,
+    differs: bool,
 ) -> _Finding:
     if same_bytes:
         return _Finding(Relation.EXACT, 1.0, 1.0)
@@ -166,7 +173,7 @@ def _found(
         return _Finding(Relation.SIMILAR, score, score)
     mirrored = is_mirrored(evidence.placement)
     whole = min(evidence.query.covered, evidence.other.covered)
-    if _is_same(evidence, changes):
+    if not differs and _is_same(evidence, changes):
         if mirrored:
             return _Finding(Relation.MIRRORED, _similarity(Relation.MIRRORED, whole), whole)
         least = 1 - _IDENTICAL_BAND

@@ -145,8 +145,8 @@ def _extremes(fine: Floats, coarse: Floats, octave: int, step: int) -> Keypoints
 
 def _peaks(difference: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Columns and rows of the extremes."""
-    highest = cv2.max(cv2.dilate(difference, _AROUND), _FAINTEST)  # type: ignore[call-overload]
-    lowest = cv2.min(cv2.erode(difference, _AROUND), -_FAINTEST)  # type: ignore[call-overload]
+    highest = cv2.max(cv2.dilate(difference, _AROUND), _FAINTEST)  # type: ignore[call-overload]  # OpenCV takes numbers
+    lowest = cv2.min(cv2.erode(difference, _AROUND), -_FAINTEST)  # type: ignore[call-overload]  # OpenCV takes numbers
     tops, pits = cv2.compare(difference, highest, cv2.CMP_GE), cv2.compare(difference, lowest, cv2.CMP_LE)
     inner = cv2.bitwise_or(tops, pits)[_RIM:-_RIM, _RIM:-_RIM]
     spots = cv2.findNonZero(np.ascontiguousarray(inner)) if inner.size else None

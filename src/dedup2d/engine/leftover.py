@@ -35,6 +35,10 @@ class Cluster:
     apart: float = 0.0
     half_width: float = 1.0
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        return self.x, self.y, self.width, self.height
+
 
 def clusters(
     points: Points,

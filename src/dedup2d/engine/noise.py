@@ -2,7 +2,7 @@
 Tells what changed from what only looks so: how good the two pictures are decides how much must be left over.
 
 - Two renders that lie on each other to the pixel: a piece of line of 8 pixels (on a sheet of 2000) without
-  a partner is a change, as one stroke of a letter.
+  a partner is a change, as one stroke of a letter. Where all else is the same, so is a digit (`pixels`).
 - As sharp as each other: one of 12 pixels that does not merely lie beside its partner.
 - One coarser, or with wider lines, as a fax or a scan: one of 24 pixels (more the coarser it is) clearly
   apart from other ink, which stands out among the other pieces.
@@ -83,6 +83,8 @@ def weigh(evidence: Evidence) -> Changes:
     added, heaviest_added = _counting(query, limits, tolerance)
     removed, heaviest_removed = _counting(other, limits, evidence.tolerance / scale * 2000 / query.size)
     faded = False
+    if limits is _EXACT and not added and not removed:
+        added, removed = evidence.redrawn.query, evidence.redrawn.other
     if limits is _WORSE:
         wider = _wider(evidence)
         if not added and max(scale / _AS_SHARP, wider / _AS_WIDE) > 1 and _fading(query, other):

@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 from dedup2d.engine.clean import Picture
 from dedup2d.engine.fingerprint import Fingerprint
-from dedup2d.engine.geometry import Points
+from dedup2d.engine.geometry import Matrix, Points
 
-__all__ = ["Box", "Level", "Prepared"]
+__all__ = ["Box", "Floats", "Level", "Prepared"]
 
+Floats = npt.NDArray[np.float32]
 Box = tuple[int, int, int, int]
 """Left, top, width and height in pixels of the ink picture."""
 
 _COARSE_SIDE, _FINE_SIDE = 560, 1120  # pixels at most
 _SAMPLE = 3000
 _FAR = 30.0  # pixels of a level's picture
-_MOST_AT_ONCE = 30000  # cv2.remap takes no longer rows
 
 
 class Level:
@@ -28,48 +28,44 @@ class Level:
 
     def __init__(self, ink: Picture, factor: int) -> None:
         self.factor = factor
-        # A pixel is ink where any of its pixels is: thin lines stay.
-        pooled = cv2.dilate(ink, np.ones((factor, factor), np.uint8), anchor=(0, 0))[::factor, ::factor]
-        distance = cv2.distanceTransform(cv2.bitwise_not(np.ascontiguousarray(pooled)), cv2.DIST_L2, 3)
+        distance = cv2.distanceTransform(cv2.bitwise_not(_pooled(ink, factor)), cv2.DIST_L2, 3)
         self.distance = np.minimum(distance, np.float32(_FAR))
 
     @cached_property
-    def field(self) -> npt.NDArray[np.float32]:
+    def field(self) -> Floats:
         """Distance and its slopes along x and y, (h, w, 3)."""
         across = cv2.Sobel(self.distance, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
         down = cv2.Sobel(self.distance, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
         return np.asarray(cv2.merge([self.distance, across, down]), np.float32)
 
-    def nearest(self, points: Points) -> npt.NDArray[np.float32]:
+    def nearest(self, points: Points) -> Floats:
         """Distance to ink (N,) in this level's pixels at `points` of the ink picture, by whole pixels."""
         return self.distance.ravel()[self.places(points)]
 
     def places(self, points: Points) -> npt.NDArray[np.intp]:
         """Numbers (N,) of this level's pixels, row by row, that hold `points`, or are the nearest to them."""
-        height, width = self.distance.shape
-        spots = (points * np.float32(1 / self.factor)).astype(np.int32)
-        x, y = np.clip(spots[:, 0], 0, width - 1), np.clip(spots[:, 1], 0, height - 1)
-        return np.asarray(y * width + x, np.intp)
+        return _numbered((points * np.float32(1 / self.factor)).astype(np.int32), self.distance)
 
-    def distances(self, points: Points) -> npt.NDArray[np.float32]:
-        """Distance and slopes (N, 3), in this level's pixels, at `points` between pixels."""
-        if not len(points):
-            return np.empty((0, 3), np.float32)
-        spots = (points + np.float32(0.5)) * np.float32(1 / self.factor) - np.float32(0.5)
+    @property
+    def shrinking(self) -> Matrix:
+        """What takes a place on the ink picture to this level's pixels."""
+        shift = 0.5 / self.factor - 0.5  # from pixel centres
+        return np.array([[1 / self.factor, 0, shift], [0, 1 / self.factor, shift], [0, 0, 1]])
+
+    def slopes(self, spots: Points) -> tuple[Floats, Floats, Floats]:
+        """
+        Distance and its slopes along x and y (N,) at `spots` of this level's picture, between its pixels.
+
+        N is 1 to 32,766: `cv2.remap` takes no more.
+        """
+        x, y = np.ascontiguousarray(spots.T)
+        values = cv2.remap(self.field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        distance, across, down = (np.asarray(one, np.float32).ravel() for one in cv2.split(values))
         height, width = self.distance.shape
-        nearest = np.clip(spots, 0, np.array([width - 1, height - 1], np.float32))
-        values = [
-            cv2.remap(
-                self.field,
-                np.ascontiguousarray(part[:, None, 0]),
-                np.ascontiguousarray(part[:, None, 1]),
-                cv2.INTER_LINEAR,
-            ).reshape(-1, 3)
-            for part in np.array_split(nearest, len(spots) // _MOST_AT_ONCE + 1)
-        ]
-        found = np.asarray(np.concatenate(values), np.float32)
-        found[:, 0] += np.maximum(np.abs(spots - nearest).sum(axis=1) - 1, 0)
-        return found
+        if min(x.min(), y.min()) < 0 or x.max() > width - 1 or y.max() > height - 1:
+            off = np.abs(x - np.clip(x, 0, width - 1)) + np.abs(y - np.clip(y, 0, height - 1))
+            distance += np.maximum(off - 1, 0)
+        return distance, across, down
 
 
 class Prepared:
@@ -134,10 +130,7 @@ class Prepared:
     def near_ink(self, points: Points, reach: float) -> npt.NDArray[np.bool_]:
         """Which of `points` have ink within `reach` pixels."""
         wide = self.widened(round(2 * reach))
-        spots = (points + np.float32(0.5)).astype(np.int32)
-        x = np.clip(spots[:, 0], 0, self.width - 1)
-        y = np.clip(spots[:, 1], 0, self.height - 1)
-        hit = wide.ravel()[y * self.width + x] > 0
+        hit = wide.ravel()[_numbered((points + np.float32(0.5)).astype(np.int32), wide)] > 0
         return np.asarray(hit & self.inside(points, reach), np.bool_)
 
     def widened(self, half_steps: int) -> Picture:
@@ -149,15 +142,36 @@ class Prepared:
         return self._widened[size]
 
 
+def _pooled(ink: Picture, factor: int) -> Picture:
+    """`ink` that much smaller: a pixel is ink where any of its pixels is, so that thin lines stay."""
+    while factor % 2 == 0:  # far faster than in one step
+        height, width = ink.shape
+        even = cv2.copyMakeBorder(ink, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT, value=0)
+        size = ((width + 1) // 2, (height + 1) // 2)
+        means = cv2.resize(even, size, interpolation=cv2.INTER_AREA)
+        ink = np.asarray(cv2.inRange(means, 1, 255), np.uint8)
+        factor //= 2
+    if factor == 1:
+        return ink
+    wide = cv2.dilate(ink, np.ones((factor, factor), np.uint8), anchor=(0, 0))
+    return np.ascontiguousarray(wide[::factor, ::factor], np.uint8)
+
+
 def _ridge(ink: Picture) -> tuple[Points, npt.NDArray[np.uint8]]:
     """Pixels of `ink` that are farthest from paper around them (N, 2), and how far (N,)."""
     inside = cv2.distanceTransform(ink, cv2.DIST_L1, 3, dstType=cv2.CV_8U)
     highest = cv2.compare(inside, cv2.dilate(inside, np.ones((3, 3), np.uint8)), cv2.CMP_EQ)
-    found = cv2.findNonZero(cv2.bitwise_and(highest, ink))
-    if found is None:
-        return np.empty((0, 2), np.float32), np.empty(0, np.uint8)
-    places = found.reshape(-1, 2)
-    return places.astype(np.float32), inside[places[:, 1], places[:, 0]]
+    places = np.flatnonzero(cv2.bitwise_and(highest, ink) != 0)
+    y, x = np.divmod(places.astype(np.int32), np.int32(ink.shape[1]))
+    return np.stack([x, y], axis=1).astype(np.float32), np.asarray(inside, np.uint8).ravel()[places]
+
+
+def _numbered(spots: npt.NDArray[np.int32], picture: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
+    """Numbers (N,) of the pixels, row by row, that are the nearest to `spots` (N, 2)."""
+    height, width = picture.shape
+    x = np.minimum(np.maximum(spots[:, 0], 0), np.int32(width - 1))
+    y = np.minimum(np.maximum(spots[:, 1], 0), np.int32(height - 1))
+    return np.asarray(y * np.int32(width) + x, np.intp)
 
 
 def _thinned(points: Points, side: int) -> Points:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from attrs import frozen
@@ -15,12 +17,12 @@ __all__ = ["Proposal", "agreeing_features", "by_features", "feature_pairs", "pag
 _FARTHEST = 70  # bits of 256
 _MOST_PAIRS = 500
 _LEAST_AGREED = 3
-_LIKELY = 12
 _LEAST_SCALE = 0.15
 _OFF = 0.03  # of the other sheet's side: how far a pair may be off a placement that it agrees with
 _OFF_FOUND = 0.01  # the same where lines have found the placement
 _OFF_TURN = 0.35  # the same for its turn and scale
 
+Numbers = npt.NDArray[np.float64]
 Complex = npt.NDArray[np.complex128]
 Indices = npt.NDArray[np.intp]
 
@@ -113,27 +115,20 @@ def _agreed(query: Features, other: Features, side: int, *, mirrored: bool) -> l
 
 def _agreeing(source: Complex, target: Complex, linear: Complex, side: int) -> npt.NDArray[np.bool_]:
     """Row: the placement of one pair; column: whether it puts the source of another on its target."""
-    turn = linear[:, None].astype(np.complex64)
-    error = turn * source.astype(np.complex64)
-    error += ((target - linear * source)[:, None] - target).astype(np.complex64)
-    ratio = (linear / linear[:, None] - 1).astype(np.complex64)
-    return (_squared(error) < (_OFF * side) ** 2) & (_squared(ratio) < _OFF_TURN**2)
+    # Squared lengths of complex differences, as products of matrices: far faster than complex numbers.
+    shift, size, one = target - linear * source, np.abs(linear) ** 2, np.ones(len(linear))
+    spots = (source.real, source.imag, one)
+    across = _products((linear.real, -linear.imag, shift.real, -one), (*spots, target.real))
+    down = _products((linear.imag, linear.real, shift.imag, -one), (*spots, target.imag))
+    turned = _products(
+        (-2 * linear.real, -2 * linear.imag, size * (1 - _OFF_TURN**2), one),
+        (linear.real, linear.imag, one, size),
+    )
+    return np.asarray((across**2 + down**2 < (_OFF * side) ** 2) & (turned < 0), np.bool_)
 
 
-def _squared(values: npt.NDArray[np.complex64]) -> npt.NDArray[np.float32]:
-    return np.asarray(values.real**2 + values.imag**2, np.float32)
-
-
-def _best(agree: npt.NDArray[np.bool_], own: Indices, its: Indices) -> tuple[int, int]:
-    """
-    The row in which most features of the query agree with different ones of the other, and how many.
-
-    Where many lie alike, such as corners, a row that lays all of them on one would win otherwise.
-    """
-    likely = np.argsort(-_distinct(agree, own), kind="stable")[:_LIKELY]
-    counts = [min(len(np.unique(own[agree[row]])), len(np.unique(its[agree[row]]))) for row in likely]
-    top = int(np.argmax(counts))
-    return int(likely[top]), counts[top]
+def _products(rows: Sequence[Numbers], columns: Sequence[Numbers]) -> npt.NDArray[np.float32]:
+    return np.asarray(np.stack(rows, axis=1, dtype=np.float32) @ np.stack(columns, dtype=np.float32))
 
 
 def _distinct(agree: npt.NDArray[np.bool_], own: Indices) -> Indices:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dedup2d.engine.geometry import Points, apply, as_transform
-from dedup2d.engine.leftover import Cluster
+from dedup2d.engine.geometry import as_transform, moved_box
 from dedup2d.engine.noise import Changes
 from dedup2d.engine.verify import Evidence
 from dedup2d.types import Relation
 
 __all__ = ["changed_area", "reason"]
 
+_BETTER = "; where it differs from the best match, yours is like that one"
 _GRID = 400  # cells along the long side of a sheet on which changed places are counted
 
 
-def reason(relation: Relation, evidence: Evidence | None, changes: Changes | None) -> str:
-    """One plain sentence; lengths are in pixels of the match's ink picture."""
+def reason(
+    relation: Relation, evidence: Evidence | None, changes: Changes | None, *, differs: bool = False
+) -> str:
+    """One plain sentence; lengths are in pixels of the match's ink picture. `differs` as in `judge`."""
     if relation is Relation.EXACT:
         return "The files have the same bytes."
     if evidence is None or changes is None:
         return "Their fingerprints are alike; line by line they were not compared."
-    return f"{_agreement(evidence)}{_posed(evidence)}{_rest(relation, evidence, changes)}."
+    rest = _BETTER if differs else _rest(relation, evidence, changes)
+    return f"{_agreement(evidence)}{_posed(evidence)}{rest}."
 
 
 def _agreement(evidence: Evidence) -> str:
@@ -125,12 +127,5 @@ def _around(corners: npt.NDArray[np.int64]) -> tuple[int, int, int, int]:
 
 def _boxes(evidence: Evidence, changes: Changes) -> list[tuple[int, int, int, int]]:
     """Boxes of all changes in pixels of the match."""
-    added = [_moved(one, evidence) for one in changes.query]
-    return added + [(one.x, one.y, one.width, one.height) for one in changes.other]
-
-
-def _moved(one: Cluster, evidence: Evidence) -> tuple[int, int, int, int]:
-    right, bottom = one.x + one.width, one.y + one.height
-    corners: Points = np.array([[one.x, one.y], [right, one.y], [right, bottom], [one.x, bottom]], np.float32)
-    x, y, width, height = cv2.boundingRect(apply(evidence.placement, corners))
-    return int(x), int(y), int(width), int(height)
+    added = [moved_box(evidence.placement, one.box) for one in changes.query]
+    return added + [one.box for one in changes.other]

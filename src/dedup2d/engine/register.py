@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from dedup2d.engine.geometry import Matrix, Points, apply, box_poses, flips, inverted, is_mirrored, is_sane
 from dedup2d.engine.prepared import Level, Prepared
 from dedup2d.engine.proposals import Proposal, agreeing_features, by_features, page_to_page
-from dedup2d.engine.refine import CLOSE, FIRST, POLISH, Stages, refine
+from dedup2d.engine.refine import CLOSE, FIRST, POLISH, Stages, refine, refine_each
 
 __all__ = ["Registration", "Support", "placed_apart", "register", "support"]
 
@@ -87,8 +87,10 @@ def register(query: Prepared, other: Prepared, placement: Matrix | None = None) 
         return None
     found = _roughly(query, other, _cheap(query, other, placement))
     best = max((one.worth for one in found), default=0.0)
+    proposed: list[Proposal] | None = None
     if best < _CLEAR and placement is None:
-        found += _roughly(query, other, by_features(query, other))
+        proposed = by_features(query, other)
+        found += _roughly(query, other, proposed)
         best = max((one.worth for one in found), default=0.0)
     if not found:
         return None
@@ -96,7 +98,7 @@ def register(query: Prepared, other: Prepared, placement: Matrix | None = None) 
         found += _roughly(query, other, _unmirrored(query, other, max(found, key=lambda one: one.worth)))
     if best < _HOPELESS:
         return max(found, key=lambda one: one.worth)
-    return _supported(query, other, _or_by_features(query, other, _closely(query, other, found)))
+    return _supported(query, other, _or_by_features(query, other, _closely(query, other, found), proposed))
 
 
 def _supported(query: Prepared, other: Prepared, found: Registration) -> Registration:
@@ -126,18 +128,30 @@ def _cheap(query: Prepared, other: Prepared, placement: Matrix | None) -> list[P
 def _roughly(query: Prepared, other: Prepared, proposals: Iterable[Proposal]) -> list[Registration]:
     """The best proposals, as they are and moved on the coarse pictures."""
     side = max(query.side, other.side)
-    sane = [one for one in proposals if is_sane(one.matrix, side)]
-    points = _every(query.rough, _FEW)
+    likely = _likeliest(query, other, [one for one in proposals if is_sane(one.matrix, side)])
     found = []
-    for one in _likeliest(query, other, sane):
-        found.append(_tried(query, other, one))
-        if found[-1].support.fit < _EXACT:
-            moved = refine(points, other, other.coarse, one.matrix, FIRST)
-            if is_sane(moved, side):
-                found.append(_tried(query, other, Proposal(moved, one.inliers)))
-        if not is_mirrored(one.matrix) and found[-1].worth > _CERTAIN:
+    for some in (likely[:1], likely[1:]):  # often the first is right
+        as_they_are = [_tried(query, other, one) for one in some]
+        moved = _moved_roughly(query, other, as_they_are, side)
+        found += [one for pair in zip(as_they_are, moved, strict=True) for one in pair if one is not None]
+        if any(not is_mirrored(one.matrix) and one.worth > _CERTAIN for one in found):
             break
     return found
+
+
+def _moved_roughly(
+    query: Prepared, other: Prepared, found: list[Registration], side: int
+) -> list[Registration | None]:
+    """Each, moved on the coarse pictures; None where it lies well, or would lie as no sheet does."""
+    off = [number for number, one in enumerate(found) if one.support.fit < _EXACT]
+    moved: list[Registration | None] = [None] * len(found)
+    if off:
+        points = _every(query.rough, _FEW)
+        starts = np.stack([found[number].matrix for number in off])
+        for number, matrix in zip(off, refine_each(points, other, other.coarse, starts, FIRST), strict=True):
+            if is_sane(matrix, side):
+                moved[number] = _tried(query, other, Proposal(matrix, found[number].inliers))
+    return moved
 
 
 def _likeliest(query: Prepared, other: Prepared, proposals: list[Proposal]) -> list[Proposal]:
@@ -191,11 +205,13 @@ def _every(points: Points, most: int) -> Points:
     return points[:: -(-len(points) // most)]
 
 
-def _or_by_features(query: Prepared, other: Prepared, found: Registration) -> Registration:
+def _or_by_features(
+    query: Prepared, other: Prepared, found: Registration, proposed: list[Proposal] | None
+) -> Registration:
     """`found`, or what most features say where that lies better: a frame may hold a bent sheet a line off."""
     if _lies_well(found) or found.support.score < _PROMISING:
         return found
-    best = next(iter(by_features(query, other)), None)
+    best = next(iter(by_features(query, other) if proposed is None else proposed), None)
     if best is None or best.inliers < _MANY_INLIERS or not is_sane(best.matrix, max(query.side, other.side)):
         return found
     return max(found, _moved_closely(query, other, best), key=lambda one: one.worth)
@@ -300,13 +316,14 @@ def _touching(points: Points, target: Prepared, level: Level, matrix: Matrix) ->
     """Share of the points on the target that touch its ink, share that lies on it, and how closely."""
     moved = apply(matrix, points)
     inside = target.inside(moved)
-    if not inside.any():
+    on_it = np.count_nonzero(inside)
+    if not on_it:
         return 0.0, 0.0, 0.0
-    distance = level.nearest(moved[inside])
+    distance = level.nearest(moved if on_it == len(moved) else moved[inside])
     reach = _reach(level)
-    near = distance < reach
-    fit = 1 - float(distance[near].mean()) / reach if near.any() else 0.0
-    return float(near.mean()), float(inside.mean()), fit
+    close = distance[distance < reach]
+    fit = 1 - float(close.mean()) / reach if len(close) else 0.0
+    return len(close) / on_it, on_it / len(moved), fit
 
 
 def _reach(level: Level) -> float:

@@ -10,7 +10,7 @@ from dedup2d.engine.records import FileRecord, SheetRecord, StoredSheet, Vector,
 from dedup2d.errors import InvalidParameterError
 from dedup2d.types import Drawing
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 KEPT_REMOVALS = 100_000
 """Over how many changes a process may sleep and still catch up without loading all anew."""
@@ -98,6 +98,7 @@ CREATE TABLE vectors(
   data BLOB NOT NULL
 );
 """,
+    3: "",  # ink pictures in another coding, which earlier versions cannot read; those there stay as they are
 }
 """What makes an index of each version one of the next."""
 

@@ -18,6 +18,7 @@ from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.geometry import Matrix, Points, apply, inverted, is_mirrored, scale_of
 from dedup2d.engine.leftover import Cluster, clusters
 from dedup2d.engine.pieces import Layers, moved_pieces, piecewise
+from dedup2d.engine.pixels import LEAST_FIT, NOTHING, Redrawn, redrawn
 from dedup2d.engine.prepared import Box, Prepared
 from dedup2d.engine.register import Registration, placed_apart, register, support
 
@@ -73,8 +74,8 @@ class Evidence:
 
     `inliers`: features that agree with it. `tolerance`: pixels of the match within which ink agrees.
     `fit`: how closely what agrees lies, 0..1; 1 to the pixel. `rough`: too little agreed for a close look;
-    the shares are then of few points, and nothing is `lost`. `entities`: how the sheets agree as
-    vectors, where both have them.
+    the shares are then of few points, and nothing is `lost`. `redrawn`: where pictures that are the same to
+    the pixel elsewhere differ. `entities`: how the sheets agree as vectors, where both have them.
     """
 
     matrix: tuple[float, ...]
@@ -84,6 +85,7 @@ class Evidence:
     other: Side
     fit: float = 1.0
     rough: bool = False
+    redrawn: Redrawn = NOTHING
     entities: EntityEvidence | None = None
 
     @property
@@ -188,6 +190,7 @@ def _measured(
         matrix=tuple(float(value) for value in matrix.ravel()),
         inliers=found.inliers,
         tolerance=tolerance,
+        redrawn=redrawn(query, other, matrix, ignore) if found.support.fit >= LEAST_FIT else NOTHING,
         query=_side(query, other, kept[0], matrix, tolerance),
         other=_side(other, query, kept[1], back, tolerance / scale),
         fit=found.support.fit,
@@ -258,9 +261,9 @@ def _displaced(target: Prepared, layers: Layers) -> list[Layers]:
 
 def _in_boxes(points: Points, boxes: tuple[Box, ...]) -> npt.NDArray[np.bool_]:
     inside = np.zeros(len(points), np.bool_)
-    for x, y, width, height in boxes:
-        low, high = np.array([x, y], np.float32), np.array([x + width, y + height], np.float32)
-        inside |= ((points >= low) & (points < high)).all(axis=1)
+    x, y = points.T
+    for left, top, width, height in boxes:
+        inside |= (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
     return inside
 
 
@@ -334,7 +337,6 @@ def _in_views(own: Prepared, points: Points) -> npt.NDArray[np.bool_]:
         seen = _in_boxes(points, layout.views)
         if np.count_nonzero(seen) >= _LEAST_SEEN * len(points):
             return seen
-    x, y, width, height = own.fingerprint.box
-    middle = np.array([x + width / 2, y + height / 2], np.float32)
-    room = np.array([max(width, 1), max(height, 1)], np.float32) * np.float32(0.5 - _RIM)
-    return np.asarray((np.abs(points - middle) < room).all(axis=1), np.bool_)
+    left, top, width, height = own.fingerprint.box
+    x, y = np.abs(points - np.array([left + width / 2, top + height / 2], np.float32)).T
+    return np.asarray((x < max(width, 1) * (0.5 - _RIM)) & (y < max(height, 1) * (0.5 - _RIM)), np.bool_)

@@ -10,6 +10,7 @@ from dedup2d.tenants import check_tenant_id, is_tenant_id
 __all__ = [
     "GEOMETRY_PREFIX",
     "check_key",
+    "geometries_of",
     "geometry_key",
     "geometry_owner",
     "is_file_hash",
@@ -78,7 +79,12 @@ def geometry_key(tenant_id: str, file_hash: str) -> str:
     check_tenant_id(tenant_id)
     if _FILE_HASH.fullmatch(file_hash) is None:
         raise InvalidParameterError("file_hash", file_hash, "the sha256 of a file: 64 of 0-9 a-f")
-    return f"{GEOMETRY_PREFIX}{tenant_id}/{file_hash[:2]}/{file_hash}{_GEOMETRY_END}"
+    return f"{geometries_of(tenant_id)}{file_hash[:2]}/{file_hash}{_GEOMETRY_END}"
+
+
+def geometries_of(tenant_id: str) -> str:
+    """Return what the keys of the tenant's geometries begin with."""
+    return f"{GEOMETRY_PREFIX}{tenant_id}/"
 
 
 def geometry_owner(key: str) -> tuple[str, str] | None:

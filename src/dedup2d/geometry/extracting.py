@@ -211,7 +211,7 @@ class _Extraction:
     def _apart(self, entity: DXFGraphic) -> Iterator[str]:
         """Give what an entity is drawn with in its place."""
         try:
-            parts = list(virtual_entities(entity))  # type: ignore[arg-type]
+            parts = list(virtual_entities(entity))  # type: ignore[arg-type]  # the kinds that come here can be taken apart
         except Exception:  # noqa: BLE001 - any defect of the file
             self.damaged[entity.dxftype()] += 1
             return

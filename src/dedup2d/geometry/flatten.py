@@ -203,7 +203,7 @@ class _Flattening:
 
     def _add(self, pile: _Pile, entity: Entity, path: str) -> None:
         if isinstance(entity, Line):  # first, for most are
-            pile.segments.append((*entity.start[:2], *entity.end[:2]))  # type: ignore[arg-type]
+            pile.segments.append((*entity.start[:2], *entity.end[:2]))  # type: ignore[arg-type]  # a slice has two
             pile.segment_source.append(len(pile.sources))
             pile.sources.append((entity, path))
         elif isinstance(entity, Insert):
@@ -318,7 +318,7 @@ def _moved(item: Item, pose: Affine, path: str) -> Item:
 
 def _draw(pile: _Pile, entity: Any, source: int) -> None:
     if isinstance(entity, Circle):
-        pile.arcs.append((*entity.center[:2], entity.radius, 0.0, 2 * math.pi))  # type: ignore[arg-type]
+        pile.arcs.append((*entity.center[:2], entity.radius, 0.0, 2 * math.pi))  # type: ignore[arg-type]  # a slice has two
         pile.arc_source.append(source)
     elif isinstance(entity, Arc):
         pile.arcs.append(arc_row(entity))

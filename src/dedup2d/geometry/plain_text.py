@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["plain"]
+__all__ = ["plain", "unescaped"]
 
 _UNICODE = re.compile(r"\\U\+([0-9A-Fa-f]{4})")
 _FORMATS = re.compile(r"\\[\\{}PX~N]|\\S([^;]*);|\\[ACFHQTWacfhpqtw][^;\\{}]*;|\\[LOKlok]")
@@ -14,12 +14,16 @@ _FORMATS = re.compile(r"\\[\\{}PX~N]|\\S([^;]*);|\\[ACFHQTWacfhpqtw][^;\\{}]*;|\
 def plain(text: str) -> str:
     """Return *text* without what MTEXT and TEXT write for formats, and with single spaces."""
     if "\\" in text or "{" in text:
-        text = _UNICODE.sub(lambda found: chr(int(found.group(1), 16)), text)
-        text = _FORMATS.sub(_plain_code, text).replace("{", "").replace("}", "")
+        text = _FORMATS.sub(_plain_code, unescaped(text)).replace("{", "").replace("}", "")
     for code, sign in (("%%d", "°"), ("%%c", "⌀"), ("%%p", "±"), ("%%u", ""), ("%%o", "")):
         if "%%" in text:
             text = text.replace(code, sign).replace(code.upper(), sign)
     return " ".join(text.split())
+
+
+def unescaped(text: str) -> str:
+    r"""Return *text* with the characters that DXF and DWG write as `\U+` and four hexadecimal digits."""
+    return _UNICODE.sub(lambda found: chr(int(found.group(1), 16)), text)
 
 
 def _plain_code(found: Any) -> str:

@@ -322,7 +322,7 @@ def _group(
 
 
 def _all_converted(fields: list[dict[str, Any]], as_type: type[T]) -> list[T]:
-    return msgspec.convert(fields, list[as_type])  # type: ignore[valid-type]
+    return msgspec.convert(fields, list[as_type])  # type: ignore[valid-type]  # a type made at run time
 
 
 def _index(error: Exception) -> int:

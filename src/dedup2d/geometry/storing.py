@@ -21,11 +21,11 @@ from dedup2d.errors import FileNotStoredError, InvalidParameterError, Unreadable
 from dedup2d.files.keys import geometry_key
 from dedup2d.protocols import MAX_GEOMETRY_BYTES, FileStore, LocalFiles
 
-__all__ = ["FileGeometryStore"]
+__all__ = ["MAX_PACKED_BYTES", "FileGeometryStore"]
 
 _LEVEL = 6
 _CHUNK = 1024 * 1024
-_MOST_STORED_BYTES = MAX_GEOMETRY_BYTES + 64 * 1024
+MAX_PACKED_BYTES = MAX_GEOMETRY_BYTES + 64 * 1024
 """What cannot be compressed becomes a little larger."""
 
 
@@ -52,25 +52,49 @@ class FileGeometryStore:
         return
 
     async def put(self, tenant_id: str, file_hash: str, data: bytes) -> None:
-        key = geometry_key(tenant_id, file_hash)
         if not 0 < len(data) <= MAX_GEOMETRY_BYTES:
             raise InvalidParameterError(
                 "geometry", f"{len(data):,} bytes", f"geometry JSON of 1 to {MAX_GEOMETRY_BYTES:,} bytes"
             )
-        packed = await anyio.to_thread.run_sync(_packed, data)
-        await self._files.put(key, _chunks(packed))
+        await self._put(geometry_key(tenant_id, file_hash), await anyio.to_thread.run_sync(_packed, data))
 
     async def get(self, tenant_id: str, file_hash: str) -> bytes | None:
+        packed = await self._get(tenant_id, file_hash)
+        return None if packed is None else await anyio.to_thread.run_sync(_unpacked, packed)
+
+    async def get_packed(self, tenant_id: str, file_hash: str) -> bytes | None:
+        """Return the gzip of what `get` returns, as it is stored; raise what that raises."""
+        packed = await self._get(tenant_id, file_hash)
+        if packed is not None:
+            await anyio.to_thread.run_sync(_unpacked, packed)
+        return packed
+
+    async def put_packed(self, tenant_id: str, file_hash: str, packed: bytes) -> None:
+        """
+        Store what `get_packed` returned, maybe elsewhere.
+
+        Raises:
+            UnreadableRecordError: *packed* is not the gzip of a geometry.
+        """
+        key = geometry_key(tenant_id, file_hash)
+        if len(packed) > MAX_PACKED_BYTES or not await anyio.to_thread.run_sync(_unpacked, packed):
+            raise UnreadableRecordError("stored geometry", "it is empty or too large")
+        await self._put(key, packed)
+
+    async def _put(self, key: str, packed: bytes) -> None:
+        await self._files.put(key, _chunks(packed))
+
+    async def _get(self, tenant_id: str, file_hash: str) -> bytes | None:
         packed = bytearray()
         try:
-            async with aclosing(self._files.open(geometry_key(tenant_id, file_hash))) as chunks:  # type: ignore[type-var]
+            async with aclosing(self._files.open(geometry_key(tenant_id, file_hash))) as chunks:  # type: ignore[type-var]  # generators have aclose
                 async for chunk in chunks:
                     packed += chunk
-                    if len(packed) > _MOST_STORED_BYTES:
+                    if len(packed) > MAX_PACKED_BYTES:
                         raise UnreadableRecordError("stored geometry", "it is too large")
         except FileNotStoredError:
             return None
-        return await anyio.to_thread.run_sync(_unpacked, bytes(packed))
+        return bytes(packed)
 
     async def exists(self, tenant_id: str, file_hash: str) -> bool:
         key = geometry_key(tenant_id, file_hash)

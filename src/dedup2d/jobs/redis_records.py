@@ -39,7 +39,7 @@ def _plain(hint: Any) -> Callable[[str], Any] | None:
     kinds = [kind for kind in get_args(hint) if kind is not type(None)]
     kind = kinds[0] if get_origin(hint) is UnionType and len(kinds) == 1 else hint
     if kind in (int, float):
-        return kind  # type: ignore[no-any-return]
+        return kind  # type: ignore[no-any-return]  # int or float
     if kind is bool:
         return _flag
     return str if isinstance(kind, type) and issubclass(kind, str) else None

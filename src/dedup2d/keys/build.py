@@ -12,7 +12,7 @@ from dedup2d.settings import Settings
 __all__ = ["build_key_ring", "build_key_store", "key_secrets", "secrets_for_new_keys"]
 
 # Each back end is loaded where it is built: its packages are behind an extra of their own.
-# ruff: noqa: PLC0415
+# ruff: noqa: PLC0415 - its packages are behind an extra of their own
 
 _HOW = (
     "the same secret of at least 32 characters on all machines, since DEDUP2D_ASYNC_BACKEND is redis"

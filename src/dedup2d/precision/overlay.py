@@ -324,7 +324,7 @@ async def _is_indexed(vision: VisionClient, tenant_id: str, file_hash: str) -> b
 
 async def _is_cad(file: DrawingFile) -> bool:
     head = b""
-    async with aclosing(file.open()) as chunks:  # type: ignore[type-var]
+    async with aclosing(file.open()) as chunks:  # type: ignore[type-var]  # generators have aclose
         async for chunk in chunks:
             head += chunk
             if len(head) >= HEAD_BYTES:

@@ -155,7 +155,7 @@ def record(
 ) -> list[str]:
     """Draw *entities* on *tape* and say what could not be drawn."""
     frontend = _Frontend(context, tape, config)
-    frontend.draw_entities(entities)  # type: ignore[arg-type]
+    frontend.draw_entities(entities)  # type: ignore[arg-type]  # any iterable does
     return frontend.warnings()
 
 

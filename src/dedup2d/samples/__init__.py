@@ -20,7 +20,7 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from dedup2d.samples import collection  # noqa: PLC0415
+        from dedup2d.samples import collection  # noqa: PLC0415 - its packages are behind an extra
     except ModuleNotFoundError as error:
         raise MissingExtraError("engine", "generating samples") from error
     return getattr(collection, name)

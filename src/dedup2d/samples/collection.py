@@ -186,7 +186,7 @@ class _Family:
         yield from self._pictures()
 
     def _rng(self, purpose: str) -> random.Random:
-        return random.Random(f"{self.seed}/{self.index}/{purpose}")  # noqa: S311
+        return random.Random(f"{self.seed}/{self.index}/{purpose}")  # noqa: S311 - samples, not secrets
 
     def _noise(self, purpose: str) -> np.random.Generator:
         return np.random.default_rng(zlib.crc32(f"{self.seed}/{self.index}/{purpose}".encode()))

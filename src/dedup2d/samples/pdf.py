@@ -122,13 +122,13 @@ class _PageBackend(BackendInterface):
         _trace(handle, path)
         self._stroke(handle, properties)
 
-    def draw_filled_polygon(self, points: BkPoints2d, properties: BackendProperties) -> None:  # noqa: ARG002
+    def draw_filled_polygon(self, points: BkPoints2d, properties: BackendProperties) -> None:  # noqa: ARG002 - of the base class
         handle = raw.FPDFPageObj_CreateNewPath(0, 0)
         for index, vertex in enumerate(points.vertices()):
             (raw.FPDFPath_LineTo if index else raw.FPDFPath_MoveTo)(handle, *_points(vertex))
         self._fill(handle)
 
-    def draw_filled_paths(self, paths: Iterable[BkPath2d], properties: BackendProperties) -> None:  # noqa: ARG002
+    def draw_filled_paths(self, paths: Iterable[BkPath2d], properties: BackendProperties) -> None:  # noqa: ARG002 - of the base class
         handle = raw.FPDFPageObj_CreateNewPath(0, 0)
         for path in paths:
             _trace(handle, path)

@@ -147,7 +147,7 @@ class Pen:
         for boundary in boundaries:
             hatch.paths.add_polyline_path(self._vertices(boundary), is_closed=True)
 
-    def text(  # noqa: PLR0917
+    def text(  # noqa: PLR0917 - as the others of a pen
         self,
         x: float,
         y: float,

@@ -89,7 +89,7 @@ async def _read(store: FileStore, key: str) -> bytes:
 
 
 async def _keys(store: FileStore, **wanted: object) -> list[str]:
-    return [stored.key for stored in await store.list(**wanted)]  # type: ignore[arg-type]
+    return [stored.key for stored in await store.list(**wanted)]  # type: ignore[arg-type]  # any of its keywords
 
 
 async def gives_back_what_was_put(store: FileStore) -> None:
@@ -217,7 +217,7 @@ async def a_cancelled_put_leaves_nothing(store: FileStore) -> None:
 
 async def racing_puts_leave_one_whole_file(store: FileStore) -> None:
     bodies = [bytes([n]) * (300_000 + n) for n in range(10)]
-    await together([lambda b=b: _put(store, "key", b) for b in bodies])  # type: ignore[misc]
+    await together([lambda b=b: _put(store, "key", b) for b in bodies])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     expect(await _read(store, "key") in bodies, "of 10 puts at once one stays, whole")
     expect_same(len(await store.list()), 1, "it is there once")
 
@@ -231,7 +231,7 @@ async def puts_and_deletes_do_not_disturb_each_other(store: FileStore) -> None:
         await _put(store, f"folder/sub/{number}")
         return True
 
-    outcomes = await together([lambda n=n: come_and_go(n) for n in range(5)])  # type: ignore[misc]
+    outcomes = await together([lambda n=n: come_and_go(n) for n in range(5)])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     expect_same(outcomes, [True] * 5, "puts and deletes side by side in one folder")
     expect_same(await _keys(store), [f"folder/sub/{n}" for n in range(5)], "what was put last is there")
 
@@ -251,7 +251,7 @@ async def a_reader_may_stop_early(store: FileStore) -> None:
     for _ in range(50):
         reader = store.open("key")
         await anext(reader)
-        await reader.aclose()  # type: ignore[attr-defined]
+        await reader.aclose()  # type: ignore[attr-defined]  # generators have aclose
     expect_same(await store.delete("key"), True, "the file can be deleted afterwards")
 
 
@@ -296,9 +296,9 @@ async def lists_by_age(store: FileStore) -> None:
 
 async def keeps_many_files_at_once(store: FileStore) -> None:
     bodies = {f"folder-{n % 7}/file-{n}": bytes([n]) * n for n in range(100)}
-    outcomes = await together([lambda k=k, b=b: _put(store, k, b) for k, b in bodies.items()])  # type: ignore[misc]
+    outcomes = await together([lambda k=k, b=b: _put(store, k, b) for k, b in bodies.items()])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     expect(all(isinstance(each, StoredFile) for each in outcomes), "100 puts at once")
-    found = await together([lambda k=k: _read(store, k) for k in bodies])  # type: ignore[misc]
+    found = await together([lambda k=k: _read(store, k) for k in bodies])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     expect(found == list(bodies.values()), "100 reads at once")
 
 

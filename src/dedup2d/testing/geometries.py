@@ -97,14 +97,14 @@ async def refuses_what_is_no_name(store: GeometryStore) -> None:
 
 async def racing_puts_leave_one_whole_geometry(store: GeometryStore) -> None:
     bodies = [b"[" + b"%d," % number * 50_000 + b"0]" for number in range(10)]
-    await together([lambda b=b: store.put("tenant", _HASH, b) for b in bodies])  # type: ignore[misc]
+    await together([lambda b=b: store.put("tenant", _HASH, b) for b in bodies])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     expect(await store.get("tenant", _HASH) in bodies, "of 10 puts at once one stays, whole")
 
 
 async def keeps_many_at_once(store: GeometryStore) -> None:
     hashes = [f"{number:064x}" for number in range(50)]
-    await together([lambda h=h: store.put("tenant", h, h.encode()) for h in hashes])  # type: ignore[misc]
-    found = await together([lambda h=h: store.get("tenant", h) for h in hashes])  # type: ignore[misc]
+    await together([lambda h=h: store.put("tenant", h, h.encode()) for h in hashes])  # type: ignore[misc]  # mypy knows no defaults of lambdas
+    found = await together([lambda h=h: store.get("tenant", h) for h in hashes])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     expect_same(found, [file_hash.encode() for file_hash in hashes], "50 puts and gets at once")
 
 

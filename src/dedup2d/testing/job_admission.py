@@ -125,7 +125,7 @@ async def gives_each_place_once_when_many_ask(store: JobStore, clock: ManualCloc
         job = make_job(clock, f"job-{number}", tenant_id=f"tenant-{number % 5}")
         return await store.admit(job, max_jobs=10, max_jobs_per_tenant=10)
 
-    outcomes = await together([lambda n=n: ask(n) for n in range(50)])  # type: ignore[misc]
+    outcomes = await together([lambda n=n: ask(n) for n in range(50)])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     admitted = [each for each in outcomes if isinstance(each, Job)]
     full = [each for each in outcomes if isinstance(each, JobQueueFullError)]
     expect_same((len(admitted), len(full)), (10, 40), "50 that ask for 10 places at once: admitted, refused")
@@ -185,7 +185,7 @@ async def stores_one_job_for_racing_keys(store: JobStore, clock: ManualClock) ->
         job = make_job(clock, f"job-{number}", idempotency_key="key")
         return (await store.admit(job, max_jobs=99, max_jobs_per_tenant=99)).job_id
 
-    outcomes = await together([lambda n=n: ask(n) for n in range(20)])  # type: ignore[misc]
+    outcomes = await together([lambda n=n: ask(n) for n in range(20)])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     expect_same(len(set(outcomes)), 1, "20 requests with one key at once get one job")
     expect_same((await store.list("tenant")).total, 1, "one job is stored")
 

@@ -186,7 +186,7 @@ async def bounds_the_callbacks_of_each_tenant(store: JobStore, clock: ManualCloc
 async def gives_each_callback_to_one_of_many_senders(store: JobStore, clock: ManualClock) -> None:
     for number in range(10):
         await completed(store, clock, f"job-{number}")
-    outcomes = await together([lambda n=n: store.claim_callback(str(n), lease_seconds=60) for n in range(25)])  # type: ignore[misc]
+    outcomes = await together([lambda n=n: store.claim_callback(str(n), lease_seconds=60) for n in range(25)])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     claimed = sorted(job.job_id for job in outcomes if isinstance(job, Job))
     expect_same(claimed, [f"job-{n}" for n in range(10)], "25 senders share no callback of 10")
 

@@ -75,7 +75,7 @@ async def claims_by_id_only_what_waits(store: JobStore, clock: ManualClock) -> N
 
 async def gives_each_job_to_one_of_many_claimers(store: JobStore, clock: ManualClock) -> None:
     await take_all(store, clock, 20)
-    outcomes = await together([lambda n=n: store.claim(f"token-{n}", lease_seconds=10) for n in range(50)])  # type: ignore[misc]
+    outcomes = await together([lambda n=n: store.claim(f"token-{n}", lease_seconds=10) for n in range(50)])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     claimed = [job for job in outcomes if isinstance(job, Job)]
     expect_same(sorted(ids(claimed)), sorted(f"job-{n}" for n in range(20)), "50 claimers share no job of 20")
     for job in claimed:
@@ -85,7 +85,7 @@ async def gives_each_job_to_one_of_many_claimers(store: JobStore, clock: ManualC
 async def gives_one_job_to_one_of_many_claimers(store: JobStore, clock: ManualClock) -> None:
     await admit(store, clock, "job")
     outcomes = await together(
-        [lambda n=n: store.claim(f"token-{n}", lease_seconds=10, job_id="job") for n in range(20)]  # type: ignore[misc]
+        [lambda n=n: store.claim(f"token-{n}", lease_seconds=10, job_id="job") for n in range(20)]  # type: ignore[misc]  # mypy knows no defaults of lambdas
     )
     expect_same(sum(isinstance(job, Job) for job in outcomes), 1, "one of 20 gets the job that all ask for")
 
@@ -205,7 +205,7 @@ async def one_of_many_finishes_counts(store: JobStore, clock: ManualClock) -> No
             "job", TOKEN, status=JobStatus.FAILED, ttl_seconds=10, error=str(number), error_code="INTERNAL"
         )
 
-    outcomes = await together([lambda n=n: finish(n) for n in range(10)])  # type: ignore[misc]
+    outcomes = await together([lambda n=n: finish(n) for n in range(10)])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     won = [job for job in outcomes if isinstance(job, Job)]
     lost = [error for error in outcomes if isinstance(error, LeaseLostError)]
     expect_same((len(won), len(lost)), (1, 9), "of 10 finishes at once one wins, the others lost the lease")
@@ -229,7 +229,7 @@ async def shows_status_and_result_together(store: JobStore, clock: ManualClock) 
         return True
 
     names = [f"job-{number}" for number in range(5)]
-    outcomes = await together([lambda n=n, do=do: do(n) for n in names for do in (watch, finish)])  # type: ignore[misc]
+    outcomes = await together([lambda n=n, do=do: do(n) for n in names for do in (watch, finish)])  # type: ignore[misc]  # mypy knows no defaults of lambdas
     expect(all(each is True for each in outcomes), "whoever sees completed gets the result")
 
 

@@ -129,7 +129,7 @@ async def wakes_for_every_lane(queue: Queue) -> None:
     async with _consuming(queue, worker, concurrency=1):
         for lane in Lane:
             await worker.give(lane.value, lane=lane)
-            await worker.until(lambda lane=lane: lane.value in worker.ended)  # type: ignore[misc]
+            await worker.until(lambda lane=lane: lane.value in worker.ended)  # type: ignore[misc]  # mypy knows no defaults of lambdas
 
 
 async def runs_as_many_at_once_as_it_may(queue: Queue) -> None:
@@ -247,7 +247,7 @@ async def can_be_consumed_again(queue: Queue) -> None:
         worker.gate.set()
         async with _consuming(queue, worker, concurrency=1):
             await worker.give(name)
-            await worker.until(lambda worker=worker, name=name: name in worker.ended)  # type: ignore[misc]
+            await worker.until(lambda worker=worker, name=name: name in worker.ended)  # type: ignore[misc]  # mypy knows no defaults of lambdas
 
 
 QUEUE_CHECKS: tuple[Callable[[Queue], Awaitable[None]], ...] = (

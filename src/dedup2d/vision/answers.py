@@ -13,7 +13,8 @@ from dedup2d.engine.judge import judge
 from dedup2d.engine.records import SheetRecord
 from dedup2d.engine.verify import Evidence
 from dedup2d.types import Comparison, SearchParams, SearchResult, Timing, Transform, Verdict
-from dedup2d.vision.search import MAX_PAGES, Found, QuerySheet
+from dedup2d.vision.hits import QuerySheet
+from dedup2d.vision.search import MAX_PAGES, Found
 
 __all__ = [
     "BLANK",

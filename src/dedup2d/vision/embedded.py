@@ -62,10 +62,11 @@ from dedup2d.vision.answers import (
     since,
     unsearched_warnings,
 )
+from dedup2d.vision.hits import QuerySheet
 from dedup2d.vision.indexes import Index, Indexes
 from dedup2d.vision.learned import Learned
 from dedup2d.vision.rebuilding import Rebuilding
-from dedup2d.vision.search import MAX_PAGES, QuerySheet, Search, missing_place
+from dedup2d.vision.search import MAX_PAGES, Search, missing_place
 
 __all__ = ["EmbeddedVision"]
 

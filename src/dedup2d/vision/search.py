@@ -14,16 +14,14 @@ from attrs import evolve, field, frozen
 
 from dedup2d.children import Children
 from dedup2d.engine.candidates import Candidate
-from dedup2d.engine.confidence import surpassed
-from dedup2d.engine.extract import Overlay, differences, verify_batch
+from dedup2d.engine.extract import Overlay, differences, tell_apart, verify_batch
 from dedup2d.engine.fingerprint import Fingerprint
-from dedup2d.engine.judge import Judgement, judge
+from dedup2d.engine.judge import judge
 from dedup2d.engine.masks import missing_places
-from dedup2d.engine.records import Likeness
 from dedup2d.engine.verify import Evidence
 from dedup2d.errors import UnreadableDrawingError
 from dedup2d.protocols import Progress
-from dedup2d.types import Drawing, Match, SearchParams, Transform, Verdict
+from dedup2d.types import Drawing, Match, SearchParams, Verdict
 from dedup2d.vision.effort import (
     EFFORTS,
     ONCE_MORE,
@@ -34,62 +32,20 @@ from dedup2d.vision.effort import (
     placements,
     worth_a_look,
 )
+from dedup2d.vision.hits import Hit, QuerySheet, competing, match_of, rivals_of, settled
 from dedup2d.vision.indexes import Index
 from dedup2d.vision.learned import NO_MODEL, NO_VERIFICATION, Learned, lacking, most_alike, with_alike
 
-__all__ = ["MAX_PAGES", "Found", "QuerySheet", "Search", "missing_place"]
+__all__ = ["MAX_PAGES", "Found", "Search", "missing_place"]
 
 T = TypeVar("T")
 
 MAX_PAGES = 50
 """Pages of a query that are searched for; the others are named in a warning."""
 
-_BATCH = 12
+_LEAST_BATCH, _MOST_BATCH = 4, 12
 """Candidates that one child looks at; it makes the query ready first, which costs about as much as two."""
 _SAME_BYTES = 500
-
-
-@frozen(kw_only=True, eq=False)
-class QuerySheet:
-    """One sheet that is searched for."""
-
-    page: int
-    fingerprint: Fingerprint
-    likeness: Likeness
-
-    @classmethod
-    def of(cls, page: int, likeness: Likeness) -> QuerySheet:
-        """Make one from stored or fresh bytes; ValueError if the fingerprint is of another version."""
-        return cls(page=page, fingerprint=Fingerprint.from_bytes(likeness.fingerprint), likeness=likeness)
-
-    @property
-    def blank(self) -> bool:
-        """Whether there is nothing on it that a search could go by."""
-        return not self.fingerprint.information and not len(self.fingerprint.features)
-
-
-@frozen(kw_only=True, eq=False)
-class Hit:
-    """A drawing that a query sheet matched."""
-
-    key: int
-    drawing: Drawing
-    sheet: QuerySheet
-    judgement: Judgement
-    evidence: Evidence | None
-    exact: bool
-
-    @property
-    def rank(self) -> tuple[float, bool, float, float, int, int]:
-        """
-        Order of matches, best first; the very same file comes before what only looks the same.
-
-        What a fax or scan left of two revisions may be the same within noise: then that comes first of which
-        more agrees.
-        """
-        judged, found = self.judgement, self.evidence
-        agreed = found.query.agreed + found.other.agreed if found else 0.0
-        return -judged.similarity, not self.exact, -agreed, -judged.confidence, self.sheet.page, self.key
 
 
 @frozen(kw_only=True)
@@ -155,7 +111,7 @@ class Search:
         for number, sheet in enumerate(sheets, 1):
             self._progress(f"searching sheet {number} of {len(sheets)}")
             await self._search_sheet(sheet, len(sheets))
-        hits = _competing(sorted(self._hits.values(), key=lambda hit: hit.rank)[: self._params.max_results])
+        hits = competing(sorted(self._hits.values(), key=lambda hit: hit.rank)[: self._params.max_results])
         return Found(
             matches=await self._with_differences(hits),
             final_level=4 if self._verified else 2 if self._named else 1,
@@ -199,6 +155,29 @@ class Search:
         )
         if EFFORTS[self._params.mode].verified and self._params.enable_geometric and found < SURE:
             await self._look(sheet, sheets, ONCE_MORE, tried)
+        await self._tell_apart(sheet)
+
+    async def _tell_apart(self, sheet: QuerySheet) -> None:
+        """Look closely where several drawings agree with the sheet about as well."""
+        hits = [hit for hit in self._hits.values() if hit.sheet is sheet]
+        rivals = rivals_of(sorted(hits, key=lambda hit: hit.rank))
+        if not rivals:
+            return
+        started = time.perf_counter()
+        self._progress(f"telling {len(rivals)} matches apart")
+        stored = await anyio.to_thread.run_sync(self._index.catalogue.sheets, [hit.key for hit in rivals])
+        by_key = {one.key: one.likeness for one in stored}
+        rivals = [hit for hit in rivals if hit.key in by_key]
+        others = tuple((by_key[hit.key], hit.evidence.matrix if hit.evidence else None) for hit in rivals)
+        try:
+            outcome = await self._call(tell_apart, sheet.likeness, others, self._params.ignore)
+        except UnreadableDrawingError as error:
+            self._warnings.append(f"{len(rivals)} matches could not be told apart: {error.reason}")
+        else:
+            for hit in settled(rivals, outcome, self._params):
+                del self._hits[hit.key]
+                self._keep(hit)
+        self._verify_ms += _since(started)
 
     async def _look(self, sheet: QuerySheet, sheets: int, effort: Effort, tried: dict[int, bool]) -> None:
         """Look with *effort*; *tried* says which candidates were verified already, and if by all features."""
@@ -239,6 +218,7 @@ class Search:
                     key=one.key,
                     drawing=drawings[one.key],
                     sheet=sheet,
+                    candidate=one,
                     judgement=judge(one, evidence.get(one.key), self._params, same_bytes=one.key in exact),
                     evidence=evidence.get(one.key),
                     exact=one.key in exact,
@@ -297,7 +277,8 @@ class Search:
             return {}
         started = time.perf_counter()
         self._progress(f"verifying {len(candidates)} candidates")
-        batches = [candidates[start : start + _BATCH] for start in range(0, len(candidates), _BATCH)]
+        size = min(_MOST_BATCH, max(_LEAST_BATCH, -(-len(candidates) // max(1, self._children.free))))
+        batches = [candidates[start : start + size] for start in range(0, len(candidates), size)]
         found = await _all_of([partial(self._verify_batch, sheet, batch, seen) for batch in batches])
         self._verify_ms += _since(started)
         return {key: one for part in found for key, one in part.items()}
@@ -327,16 +308,16 @@ class Search:
 
     async def _with_differences(self, hits: list[Hit]) -> tuple[Match, ...]:
         if not self._params.compute_diff:
-            return tuple(_match(hit) for hit in hits)
+            return tuple(match_of(hit) for hit in hits)
         shown = [hit for hit in hits[: int(self._params.diff_top_n)] if hit.exact or hit.evidence]
         if shown:
             self._progress(f"comparing {len(shown)} matches")
         made = await _all_of([partial(self._with_difference, hit) for hit in shown])
         by_key = dict(zip((hit.key for hit in shown), made, strict=True))
-        return tuple(by_key.get(hit.key) or _match(hit) for hit in hits)
+        return tuple(by_key.get(hit.key) or match_of(hit) for hit in hits)
 
     async def _with_difference(self, hit: Hit) -> Match:
-        match = _match(hit)
+        match = match_of(hit)
         stored = await anyio.to_thread.run_sync(self._index.catalogue.sheets, [hit.key])
         if not stored:
             return match
@@ -356,44 +337,10 @@ class Search:
         return await self._children.call(func, *args, seconds=self._seconds, name=self._name)
 
 
-def _match(hit: Hit) -> Match:
-    drawing, judgement = hit.drawing, hit.judgement
-    return Match(
-        drawing_id=drawing.drawing_id,
-        file_hash=drawing.file_hash,
-        file_name=drawing.file_name,
-        similarity=judgement.similarity,
-        confidence=judgement.confidence,
-        match_level=judgement.match_level,
-        verdict=judgement.verdict,
-        relation=judgement.relation,
-        page=drawing.page,
-        query_page=hit.sheet.page,
-        source=drawing.source,
-        levels=judgement.levels,
-        transform=Transform() if hit.exact else judgement.transform,
-        reason=judgement.reason,
-        thresholds=judgement.thresholds,
-        changed_area=judgement.changed_area,
-    )
-
-
 def missing_place(name: str, page: int | None = None) -> str:
     """Return the warning that a sheet has nothing of that *name* to ignore."""
     where = "the query" if page is None else f"page {page}"
     return f"{where} has no {name.replace('_', ' ')} that could be found: nothing was left out for it"
-
-
-def _competing(hits: list[Hit]) -> list[Hit]:
-    """`hits`, best first, each as sure as it is beside the best of its query sheet."""
-    best: dict[int, float] = {}
-    found = []
-    for hit in hits:
-        judged = hit.judgement
-        gap = best.setdefault(hit.sheet.page, judged.similarity) - judged.similarity
-        sure = surpassed(judged.relation, judged.confidence, gap)
-        found.append(evolve(hit, judgement=evolve(judged, confidence=sure)))
-    return found
 
 
 async def _all_of(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
@@ -409,7 +356,7 @@ async def _all_of(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
                 tasks.start_soon(run, number, call)
     except BaseExceptionGroup as group:
         raise _first(group) from group
-    return results  # type: ignore[return-value]
+    return results  # type: ignore[return-value]  # all are there when the group has ended
 
 
 def _first(error: BaseException) -> BaseException:
