@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from attrs import evolve
 from ezdxf.document import Drawing
-from numpy.typing import NDArray
 
 from dedup2d.engine.candidates import Candidate
 from dedup2d.engine.clean import decode_ink
@@ -21,23 +20,13 @@ from dedup2d.engine.fingerprint import Fingerprint
 from dedup2d.engine.judge import judge
 from dedup2d.engine.lines import Lines
 from dedup2d.engine.prepared import Prepared
-from dedup2d.engine.primitives import primitives
 from dedup2d.engine.shapes import MAX_BYTES, Shapes, Word, shapes_of
 from dedup2d.engine.verify import relaid, verify_prepared
 from dedup2d.engine.words import compare_words
-from dedup2d.readers import Entity, ReadLimits, Sheet, Text, read
+from dedup2d.readers import ReadLimits, Sheet, Text, read
 from dedup2d.types import Relation, SearchParams
 
 UNMOVED = np.eye(3)
-
-
-def circle(x: float, y: float, radius: float, chords: int = 48, start: float = 0.0) -> NDArray[np.float32]:
-    angle = start + np.linspace(0, 2 * np.pi, chords + 1)
-    return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], axis=1).astype(np.float32)
-
-
-def line(*numbers: float) -> NDArray[np.float32]:
-    return np.array(numbers, np.float32).reshape(-1, 2)
 
 
 def plate(hole: tuple[float, float] = (210, 150), radius: float = 12, value: str = "120") -> Drawing:
@@ -73,88 +62,6 @@ def compared(one: Drawing, two: Drawing, tmp_path: Path) -> EntityEvidence:
     found = compare_entities(kept(one, tmp_path), kept(two, tmp_path), UNMOVED)
     assert found is not None
     return found
-
-
-def test_chords_become_arcs_and_pieces_one_line() -> None:
-    """The same circle from two programs would be two shapes, and a split line a change."""
-    found = primitives(
-        [
-            circle(100, 100, 40),
-            circle(300, 100, 20, chords=12, start=0.3),
-            line(10, 10, 60, 10),
-            line(60, 10, 90, 10),
-            line(95, 10.05, 85, 10),
-            line(10, 50, 200, 120, 390, 190),
-        ]
-    )
-
-    assert found.arcs[np.argsort(found.arcs[:, 0]), :3] == pytest.approx(
-        np.array([[100, 100, 40], [300, 100, 20]]), abs=0.1
-    )
-    assert found.arcs[:, 4] == pytest.approx(2 * np.pi, abs=0.01)
-    ends = found.segments[np.argsort(found.segments[:, 1])]
-    assert ends == pytest.approx(np.array([[10, 10, 95, 10], [10, 50, 390, 190]]), abs=0.2)
-
-
-def test_a_rectangle_with_rounded_corners_keeps_sides_and_corners_apart() -> None:
-    """Fillets would swallow the sides between them, so that a changed radius went unseen."""
-    parts = []
-    for turn, (x, y) in enumerate(((300, 100), (300, 300), (100, 300), (100, 100))):
-        angle = np.linspace(-np.pi / 2, 0, 9) + turn * np.pi / 2
-        parts.append(np.stack([x + 30 * np.cos(angle), y + 30 * np.sin(angle)], axis=1))
-    outline = np.concatenate([*parts, parts[0][:1]]).astype(np.float32)
-    found = primitives([outline])
-
-    assert len(found.arcs) == 4
-    assert found.arcs[:, 2] == pytest.approx(30, abs=0.1)
-    assert found.arcs[:, 4] == pytest.approx(np.pi / 2, abs=0.02)
-    assert sorted(np.hypot(*(found.segments[:, 2:] - found.segments[:, :2]).T)) == pytest.approx(
-        [200] * 4, abs=0.1
-    )
-
-
-def test_areas_in_pieces_are_one_area() -> None:
-    """One program fills a square, another two triangles; the seam would be an added line."""
-    square = line(100, 100, 200, 100, 200, 200, 100, 200)
-    halves = [line(100, 100, 200, 100, 200, 200), line(100, 100, 200, 200, 100, 200, 100, 100)]
-    made = [
-        shapes_of(
-            Sheet(
-                page=1,
-                name="",
-                format="dxf",
-                raster=np.full((500, 500), 255, np.uint8),
-                entities=tuple(Entity(kind="SOLID", layer="", points=one, filled=True) for one in areas),
-            )
-        )
-        for areas in ([square], halves)
-    ]
-    found = compare_entities(made[0], made[1], UNMOVED)
-
-    assert len(made[0].segments) == len(made[1].segments) == 4
-    assert found is not None
-    assert found.changes == ()
-
-
-@pytest.mark.parametrize(
-    "points",
-    [(), (5, 5), (5, 5, 5, 5), (5, 5, 5, 5.01), (5, 5, 9, 5), (5, 5, 9, 5, 5, 5), (5, 5, 9, 5, 9, 9)],
-)
-def test_hardly_anything_is_no_trouble(points: tuple[float, ...]) -> None:
-    """One point drawn as a line would end the indexing of a folder."""
-    found = primitives([line(*points)])
-
-    assert len(found.arcs) == 0
-    assert len(found.segments) <= 2
-    assert Lines.of(Shapes(segments=found.segments, arcs=found.arcs, words=())).width >= 1
-
-
-def test_dashes_are_the_line_that_they_make() -> None:
-    """A dashed line that another program wrote as dashes would be another line."""
-    dashes = [line(x, 40, x + 12, 40) for x in range(0, 400, 18)]
-
-    assert primitives(dashes).segments == pytest.approx(np.array([[0, 40, 396 + 12, 40]]))
-    assert len(primitives([line(0, 40, 150, 40), line(160, 40, 300, 40)]).segments) == 2
 
 
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:

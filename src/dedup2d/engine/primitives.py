@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dedup2d.engine.dashes import DASH, DASH_GAP, dashed
+
 __all__ = ["Arcs", "Primitives", "Segments", "primitives"]
 
 Segments = npt.NDArray[np.float64]
@@ -30,12 +32,12 @@ _LEAST_TURN, _MOST_TURN = np.radians(0.4), np.radians(46)
 _EVEN = 1.4  # by how much the curvature may change from chord to chord of an arc
 _LIKE = 2.5  # how much longer a chord of an arc may be than the next
 _LEAST_CHORDS = 3
+_LEAST_DASHES = 4  # and gaps between them, of what is a circle though its chords are uneven
 _LEAST_SWEEP = np.radians(12)
 _MOST_RADIUS = 4000.0
 _OFF_CIRCLE = 0.3  # pixels
 _STRAIGHT = np.radians(1.0)  # turn between pieces of one straight run
 _BENT = np.radians(1.5)  # and over all of it
-_DASH_GAP, _DASH = 14.0, 80.0  # pixels: pieces this short that far apart are one dashed line
 _TOUCH = 1.0
 
 
@@ -49,11 +51,15 @@ class Primitives(NamedTuple):
 def primitives(polylines: Sequence[npt.NDArray[np.float32]]) -> Primitives:
     """Primitives of `polylines`, each (N, 2)."""
     lines = [points for points in polylines if len(points) > 1]
+    dashes = dashed(lines)
+    lines = [points for points, used in zip(lines, dashes.used, strict=True) if not used]
+    segments, arcs = dashes.segments, dashes.arcs
     chords = _chords(lines) if lines else None
-    if chords is None or not len(chords.length):
-        return Primitives(np.empty((0, 4)), np.empty((0, 5)))
-    in_arc, arcs = _arcs(chords)
-    return Primitives(_joined(_straight(chords, in_arc)), _joined_arcs(arcs))
+    if chords is not None and len(chords.length):
+        in_arc, whole = _arcs(chords)
+        segments = np.concatenate([segments, _straight(chords, in_arc)])
+        arcs = np.concatenate([arcs, whole])
+    return Primitives(_joined(segments), _joined_arcs(arcs))
 
 
 class _Chords(NamedTuple):
@@ -97,17 +103,38 @@ def _arcs(chords: _Chords) -> tuple[_Flags, Arcs]:
     this, following = curvature[:-1], curvature[1:]
     even = (this * following > 0) & (np.abs(this) < _EVEN * np.abs(following))
     even &= np.abs(following) < _EVEN * np.abs(this)
+    in_round, rounds = _rounds(chords, even)
+    even &= ~in_round[:-1]
     first, last = _runs(even)
-    last = last + 1  # the turn that the last link leads to
-    chord_last = last + 1
-    enough = chord_last - first + 1 >= _LEAST_CHORDS
-    first, chord_last = first[enough], chord_last[enough]
-    if not len(first):
-        return none
-    arcs, good = _fitted(chords, first, chord_last)
+    last = last + 2  # the chord that the turn leads to, to which the last link leads
+    enough = last - first + 1 >= _LEAST_CHORDS
+    in_arc, arcs = _fitting(chords, first[enough], last[enough])
+    return in_round | in_arc, np.concatenate([rounds, arcs])
+
+
+def _rounds(chords: _Chords, even: _Flags) -> tuple[_Flags, Arcs]:
+    """Which chords are of lines that are an arc as a whole, of uneven chords (dashes and gaps), and these."""
+    last = np.flatnonzero(~chords.linked)
+    first = np.concatenate([[0], last[:-1] + 1])
+    bends = chords.linked & (np.abs(chords.turn) < _MOST_TURN)
+    left, right = (np.add.reduceat(bends & (sign * chords.turn > 0), first) for sign in (-1, 1))
+    evenly = np.add.reduceat(np.append(even, [False]), first)
+    turns = last - first
+    chosen = (turns >= _LEAST_DASHES) & (np.maximum(left, right) == turns) & (evenly < turns - 1)
+    in_round, arcs = _fitting(chords, first[chosen], last[chosen])
+    closed = (2 * np.pi - arcs[:, 4]) * arcs[:, 2] <= DASH_GAP
+    arcs[closed, 4] = 2 * np.pi
+    return in_round, arcs
+
+
+def _fitting(chords: _Chords, first: _Indices, last: _Indices) -> tuple[_Flags, Arcs]:
+    """Which chords are of runs that fit an arc, and the arcs."""
     in_arc = np.zeros(len(chords.length) + 1, np.int64)
+    if not len(first):
+        return in_arc[:-1] > 0, np.empty((0, 5))
+    arcs, good = _fitted(chords, first, last)
     np.add.at(in_arc, first[good], 1)
-    np.add.at(in_arc, chord_last[good] + 1, -1)
+    np.add.at(in_arc, last[good] + 1, -1)
     return np.cumsum(in_arc)[:-1] > 0, arcs[good]
 
 
@@ -191,8 +218,8 @@ def _joined_level(segments: Segments) -> Segments:
     far = 1e6 * line
     reached = np.maximum.accumulate(high + far) - far
     gap = low[1:] - reached[:-1]
-    short = np.maximum(high[1:] - low[1:], high[:-1] - low[:-1]) < _DASH
-    apart = (np.diff(line) > 0) | (gap > np.where(short, _DASH_GAP, _TOUCH))
+    short = np.maximum(high[1:] - low[1:], high[:-1] - low[:-1]) < DASH
+    apart = (np.diff(line) > 0) | (gap > np.where(short, DASH_GAP, _TOUCH))
     first = np.concatenate([[0], np.flatnonzero(apart) + 1])
     ends = np.maximum.reduceat(high, first)
     rows = np.add.reduceat(row, first) / np.diff(np.append(first, len(row)))
@@ -225,7 +252,7 @@ def _joined_arcs(arcs: Arcs) -> Arcs:
 def _one_circle(arcs: Arcs) -> Arcs:
     """Arcs of one circle, by start, joined where gaps between them are small."""
     cx, cy, radius = np.average(arcs[:, :3], axis=0, weights=arcs[:, 4])
-    gap = (_DASH_GAP if (arcs[:, 4] * radius < _DASH).all() else _TOUCH) / max(radius, 1.0)
+    gap = (DASH_GAP if (arcs[:, 4] * radius < DASH).all() else _TOUCH) / max(radius, 1.0)
     begin = arcs[0, 3]
     spans: list[list[float]] = []
     for start, sweep in arcs[:, 3:]:
