@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
@@ -176,6 +178,25 @@ def test_lines_that_lie_close_together_are_found_again() -> None:
     dense: Data = {"entities": [*plate()["entities"], *close]}
     assert value(of(dense, dense)) == 1
     assert value(of(dense, turned(dense, 0.0, 1.0, (30.0, 20.0)))) > 0.9999
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_letters_that_are_lines_are_found_again_in_inches(seed: int) -> None:
+    """If this fails, a drawing of exploded texts is not itself in inches: dense ends pull its pose off."""
+    rng = random.Random(seed)
+    steps = [[(rng.gauss(0, 0.3), rng.gauss(0, 0.3)) for _ in range(30)] for _ in range(26)]
+    glyphs = [list(accumulate((complex(*step) for step in some[:-1]), initial=0j)) for some in steps]
+    entities: list[Data] = []
+    for _ in range(10):
+        start = complex(rng.uniform(0, 4000), rng.uniform(0, 900))
+        for letter in range(1, 31):
+            points = [start + 4 * letter + away for away in glyphs[rng.randrange(26)]]
+            entities.append(
+                {"type": "LWPOLYLINE", "points": [[round(p.real, 3), round(p.imag, 3)] for p in points]}
+            )
+    text: Data = {"entities": entities}
+
+    assert value(of(text, turned(text, 114.59, 1 / 25.4, (9.0, -4.0), digits=6))) > 0.99
 
 
 def test_dimensions_that_were_taken_apart_are_still_there() -> None:

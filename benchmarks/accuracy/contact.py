@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,7 @@ from benchmarks.accuracy.rows import Answer, Hit
 from benchmarks.accuracy.scores import REPORTED, missed_by
 from benchmarks.corpus import Corpus
 from benchmarks.transforms import Grey
+from dedup2d.errors import UnreadableDrawingError
 
 __all__ = ["contact_sheets"]
 
@@ -52,17 +53,25 @@ def _row(corpus: Corpus, query: Query, answer: Answer, seed: int) -> Grey:
     about = next((hit for hit in answer.hits if hit.id == answer.about), None)
     wanted = "/".join(sorted(EXPECTED.get(answer.transform, ())))
     cells: Sequence[tuple[Grey | None, str]] = (
-        (query.grey(seed), f"asked: {query.entry.id} {answer.transform}"),
+        (_readable(lambda: query.grey(seed)), f"asked: {query.entry.id} {answer.transform}"),
         (
-            grey_of(corpus.entries[first.id].path) if first else None,
+            _readable(lambda: grey_of(corpus.entries[first.id].path)) if first else None,
             f"first: {first.id} {first.relation} {first.score:.3f}" if first else answer.error or "nothing",
         ),
         (
-            grey_of(corpus.entries[answer.about].path),
+            _readable(lambda: grey_of(corpus.entries[answer.about].path)),
             f"right: {answer.about} {_said(about)}, wanted {wanted}",
         ),
     )
     return np.concatenate([_cell(grey, text) for grey, text in cells], axis=1)
+
+
+def _readable(read: Callable[[], Grey]) -> Grey | None:
+    """Return the picture, None of a file that cannot be read here."""
+    try:
+        return read()
+    except UnreadableDrawingError:
+        return None
 
 
 def _said(hit: Hit | None) -> str:

@@ -26,6 +26,7 @@ TRIED = 400
 CHECKED = 250
 KEPT = 5
 FITTED = 2
+POLISHED = 2
 FITS = 0.9999
 TELLING = 0.3
 """Share from which poses that cover the same are told apart by texts."""
@@ -258,10 +259,22 @@ class _Trial:
     def fitted(self, one: Aligned) -> Aligned:
         """Return *one* or what covers more when fitted."""
         for pose in self.refinements(one.pose):
-            share = self.fine(pose, least=one.share)
-            if share > one.share:
-                one = Aligned(pose, share)
+            one = self.better(one, pose)
+        # Once it lies well, neighbours at the edge of reach only pull it off again.
+        for _ in range(POLISHED if TELLING < one.share < FITS else 0):
+            least = self.tolerance(one.pose)
+            one = self.better(one, self.refit(one.pose, reach=least, least=least / 10))
         return one
+
+    def better(self, one: Aligned, pose: Pose) -> Aligned:
+        """Return *one*, or *pose* if it covers more."""
+        share = self.fine(pose, least=one.share)
+        return Aligned(pose, share) if share > one.share else one
+
+    def refit(self, pose: Pose, *, reach: float, least: float) -> Pose:
+        """Return *pose* fitted to ends and centres within *reach*, at last within *least*."""
+        marks = self.other.features.marks
+        return refined(pose, self.marks, self.other.mark_tree, marks, reach=reach, least=least)
 
     def refinements(self, pose: Pose) -> Iterator[Pose]:
         """
@@ -272,14 +285,7 @@ class _Trial:
         size, least = self.other.features.size, 3 * self.tolerance(pose)
         for reach in (3 * least, 5e-4 * size, 3e-3 * size):
             if reach >= least:
-                yield refined(
-                    pose,
-                    self.marks,
-                    self.other.mark_tree,
-                    self.other.features.marks,
-                    reach=reach,
-                    least=least,
-                )
+                yield self.refit(pose, reach=reach, least=least)
 
     def tolerance(self, pose: Pose) -> float:
         """Distance in the other's coordinates below which places count as equal."""
