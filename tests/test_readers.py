@@ -386,6 +386,35 @@ def test_dxf_of_every_version_gives_the_same_picture(version: str, tmp_path: Pat
     assert (np.abs(old.raster.astype(int) - new.raster) > 60).mean() < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("escaped", "letters"),
+    [
+        ("\\U+220545,6", "\N{EMPTY SET}45,6"),
+        ("\\U+039b1", "\N{GREEK CAPITAL LETTER LAMDA}1"),
+        ("\\M+182A0", "\N{HIRAGANA LETTER A}"),
+        ("A\\U+D83D\\U+DE00", "A\N{GRINNING FACE}"),
+        ("A\\U+D83D", "A\ufffd"),
+        ("A\\U+22G5 \\U", "A\\U+22G5 \\U"),
+    ],
+)
+@pytest.mark.parametrize("binary", [False, True])
+def test_letters_that_a_dxf_escapes_are_read(
+    escaped: str, letters: str, binary: bool, tmp_path: Path
+) -> None:
+    """If this fails, a diameter sign saved for an older program makes it another drawing."""
+    sheets = []
+    for words in (escaped, letters):
+        document = hostile.dxf_document()
+        document.modelspace().add_text(words, height=9).set_placement((40, 40))
+        path = tmp_path / "drawing.dxf"
+        document.saveas(path, fmt="bin" if binary else "asc")
+        sheets += read(path, path.name)
+
+    assert letters in {text.text for text in sheets[0].texts}
+    assert [text.text for text in sheets[0].texts] == [text.text for text in sheets[1].texts]
+    np.testing.assert_array_equal(sheets[0].raster, sheets[1].raster)
+
+
 def test_gzipped_and_binary_dxf_are_the_same_drawing(tmp_path: Path) -> None:
     """If this fails, how a DXF is stored changes what is found."""
     (plain,) = read_bytes(tmp_path, hostile.dxf_bytes(hostile.dxf_document()))

@@ -19,8 +19,6 @@ from ezdxf.entities.dxfgfx import DXFGraphic
 from ezdxf.math import OCS, Vec3, area
 from ezdxf.tools.text import plain_mtext
 
-from dedup2d.geometry.plain_text import unescaped
-
 __all__ = ["CONVERTERS", "Json", "attributes_of", "name_of", "number", "text_of"]
 
 Json = dict[str, Any]
@@ -63,7 +61,7 @@ def number(value: Any) -> float:
 
 def name_of(value: Any) -> str:
     """Return a name with a mark instead of each byte that is no text in the file's encoding."""
-    return _NO_TEXT.sub("\ufffd", unescaped(str(value)))[:_LONGEST_NAME]
+    return _NO_TEXT.sub("\ufffd", str(value))[:_LONGEST_NAME]
 
 
 def text_of(value: Any) -> str:

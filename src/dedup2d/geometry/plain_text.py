@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["plain", "unescaped"]
+from dedup2d.readers.escapes import unescaped
 
-_UNICODE = re.compile(r"\\U\+([0-9A-Fa-f]{4})")
+__all__ = ["plain"]
+
 _FORMATS = re.compile(r"\\[\\{}PX~N]|\\S([^;]*);|\\[ACFHQTWacfhpqtw][^;\\{}]*;|\\[LOKlok]")
 
 
@@ -19,11 +20,6 @@ def plain(text: str) -> str:
         if "%%" in text:
             text = text.replace(code, sign).replace(code.upper(), sign)
     return " ".join(text.split())
-
-
-def unescaped(text: str) -> str:
-    r"""Return *text* with the characters that DXF and DWG write as `\U+` and four hexadecimal digits."""
-    return _UNICODE.sub(lambda found: chr(int(found.group(1), 16)), text)
 
 
 def _plain_code(found: Any) -> str:

@@ -15,10 +15,12 @@ from typing import Any, BinaryIO
 from ezdxf import recover
 from ezdxf.document import Drawing
 from ezdxf.filemanagement import dxf_stream_info
+from ezdxf.lldxf.encoding import decode_mif_to_unicode
 from ezdxf.lldxf.tagger import ascii_tags_loader, binary_tags_loader
 from ezdxf.lldxf.types import DXFTag
 
 from dedup2d.errors import Dedup2DError, ImageTooLargeError, UnreadableDrawingError
+from dedup2d.readers.escapes import unescaped
 from dedup2d.readers.model import ReadLimits, Source
 from dedup2d.readers.sniff import BINARY_DXF, GZIP
 from dedup2d.readers.tape import too_many_entities
@@ -98,10 +100,11 @@ def _load(stream: BinaryIO, source: Source) -> Drawing:
     head = stream.read(len(BINARY_DXF))
     stream.seek(0)
     if head == BINARY_DXF:
-        return Drawing.load(_counted(binary_tags_loader(stream.read()), source.name, source.limits))
+        counted = _counted(binary_tags_loader(stream.read()), source.name, source.limits)
+        return Drawing.load(_with_all_letters(counted))
     _check_entities(stream, source)
     text = _Unclosed(stream, encoding=_encoding(stream, head), errors="surrogateescape")
-    return Drawing.load(ascii_tags_loader(text))
+    return Drawing.load(_with_all_letters(ascii_tags_loader(text)))
 
 
 def _check_entities(stream: BinaryIO, source: Source) -> None:
@@ -154,6 +157,16 @@ def _counted(tags: Iterable[Any], name: str, limits: ReadLimits) -> Iterator[Any
             if entities > limits.max_entities or parts > _PARTS_PER_ENTITY * limits.max_entities:
                 raise too_many_entities(name, limits.max_entities)
         yield tag
+
+
+def _with_all_letters(tags: Iterable[Any]) -> Iterator[Any]:
+    """Read what is escaped in texts and names, as CAD programs do; of ezdxf only the patient reader does."""
+    for tag in tags:
+        value = tag.value
+        if isinstance(value, str) and ("\\U+" in value or "\\M+" in value):
+            yield DXFTag(tag.code, decode_mif_to_unicode(unescaped(value)))
+        else:
+            yield tag
 
 
 def _recovered(stream: BinaryIO) -> Drawing:
