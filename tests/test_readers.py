@@ -581,6 +581,21 @@ def test_a_small_corner_of_an_svg_page_is_looked_at_closely(tmp_path: Path) -> N
     assert bottom - top > 1800
 
 
+@pytest.mark.parametrize("paper", ["", '<rect width="100%" height="100%" fill="#eee"/>'])
+def test_thin_lines_count_where_an_svg_is_looked_at_closely(paper: str, tmp_path: Path) -> None:
+    """If this fails, a plate on a page of two metres is not drawn, only a dot beside it."""
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="10in" height="80in" viewBox="0 0 10 80">'
+        f'{paper}<g stroke="black" fill="none" stroke-width="0.01"><rect x="1" y="76" width="3" height="2"/>'
+        '<path d="M6 77l.05 0l0 .05l-.05 0z" fill="black"/></g></svg>'
+    )
+    (sheet,) = read_bytes(tmp_path, svg.encode())
+    left, top, right, bottom = ink_box(sheet.raster)
+
+    assert right - left > 1800
+    assert (bottom - top) / (right - left) == pytest.approx(2.01 / 5.055, rel=0.02)
+
+
 class _Recorder(http.server.BaseHTTPRequestHandler):
     asked: list[str]
 

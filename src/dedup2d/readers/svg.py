@@ -23,6 +23,8 @@ __all__ = ["sheets"]
 
 _MAX_DEPTH = 200
 _SMALL = 0.5  # of the page: less ink is looked at from closer by
+_LOOKS = 4  # each up to some 500 times closer
+_PALE = 6  # grey levels that ink is darker than paper, at least
 _MAX_ENTITY_CHARACTERS = 10_000
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-z]*)\s*$")
 _UNITS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0}
@@ -181,32 +183,25 @@ def _view(root: ET.Element) -> list[float] | None:
 
 
 def _render(root: ET.Element, source: Source) -> Grey:
-    """Render the page; once more from closer by if its ink fills little of it."""
+    """Render the page, and from closer by while its ink fills little of it."""
     raster = _rendered(root, source)
-    ink = np.argwhere(raster < 128)
-    if not len(ink):
-        return raster
-    (top, left), (bottom, right) = ink.min(axis=0), ink.max(axis=0) + 1
-    view = _view(root)
-    if view is None or max(bottom - top, right - left) > _SMALL * max(raster.shape):
-        return raster
-    scale = view[2] / raster.shape[1]
-    margin = 0.02 * max(bottom - top, right - left)
-    root.set(
-        "viewBox",
-        " ".join(
-            map(
-                str,
-                (
-                    view[0] + (left - margin) * scale,
-                    view[1] + (top - margin) * scale,
-                    (right - left + 2 * margin) * scale,
-                    (bottom - top + 2 * margin) * scale,
-                ),
-            )
-        ),
-    )
-    return _rendered(root, source)
+    for _ in range(_LOOKS):
+        # lines thinner than a pixel are pale: what is black may be a small part of all
+        paper = int(np.bincount(raster.reshape(-1), minlength=256).argmax())
+        ink = np.argwhere(raster < paper - _PALE)
+        view = _view(root)
+        if not len(ink) or view is None:
+            break
+        (top, left), (bottom, right) = ink.min(axis=0), ink.max(axis=0) + 1
+        if max(bottom - top, right - left) > _SMALL * max(raster.shape):
+            break
+        scale = view[2] / raster.shape[1]
+        margin = max(0.02 * max(bottom - top, right - left), 1)
+        x, y = view[0] + (left - margin) * scale, view[1] + (top - margin) * scale
+        width, height = (right - left + 2 * margin) * scale, (bottom - top + 2 * margin) * scale
+        root.set("viewBox", f"{x} {y} {width} {height}")
+        raster = _rendered(root, source)
+    return raster
 
 
 def _rendered(root: ET.Element, source: Source) -> Grey:
