@@ -128,7 +128,7 @@ def dashed_circle(
 @pytest.mark.parametrize(
     ("radius", "pattern"),
     [
-        (16, (9, 5)),
+        (20, (9, 5)),
         (60, (30, 6, 5, 6)),
         (60, (50, 13, 12, 13)),
         (134, (9, 5)),
@@ -136,7 +136,7 @@ def dashed_circle(
         (800, (70, 12)),
     ],
 )
-@pytest.mark.parametrize("chord", [0.0, 6.0, 100.0], ids=["lines", "chords", "straight"])
+@pytest.mark.parametrize("chord", [0.0, 4.0, 8.0], ids=["lines", "chords", "long chords"])
 def test_dashes_are_the_circle_that_they_make(
     radius: float, pattern: tuple[float, ...], chord: float
 ) -> None:
@@ -178,6 +178,30 @@ def test_an_opening_is_no_gap_between_dashes() -> None:
     assert DASH_GAP > 0.2 * 60
     assert primitives([ring]).arcs[:, 4] == pytest.approx(2 * np.pi - 0.2, abs=0.01)
     assert len(primitives(sides).segments) == 2
+
+
+def test_a_slot_of_separate_lines_keeps_its_sides() -> None:
+    """Two rounded corners and the side between them would be an arc that bulges out of the part."""
+    angle = np.linspace(0, np.pi / 2, 7)
+    corner = 6 * np.stack([1 - np.cos(angle), 1 - np.sin(angle)], axis=1)
+    outline = np.concatenate([corner[::-1], corner * [1, -1] + [0, 72]]) + 100
+    found = primitives([np.array(two, np.float32) for two in pairwise(outline)])
+
+    lengths = np.hypot(*(found.segments[:, 2:] - found.segments[:, :2]).T)
+    assert found.segments[lengths.argmax()] == pytest.approx([100, 105, 100, 167], abs=1)
+    assert (found.arcs[:, 2] < 7).all()
+
+
+def test_a_letter_with_cut_corners_is_no_circle() -> None:
+    """Of two programs that write it in one line and in several only one would have a circle there."""
+    corners = [(3, 0), (11, 0), (15, 4), (15.2, 8), (15, 12), (11, 16), (3, 16), (0, 12), (0, 4), (3, 0)]
+    whole, alone = (
+        primitives(some)
+        for some in ([line(*np.ravel(corners))], [line(*one, *two) for one, two in pairwise(corners)])
+    )
+
+    assert not (whole.arcs[:, 4] == 2 * np.pi).any()
+    assert not len(alone.arcs)
 
 
 def test_lines_side_by_side_and_corners_are_no_dashes() -> None:

@@ -14,10 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-__all__ = ["DASH", "DASH_GAP", "Dashed", "dashed"]
+__all__ = ["DASH", "DASH_GAP", "LEAST_RADIUS", "Dashed", "dashed"]
 
 DASH, DASH_GAP = 80.0, 14.0
 """Pieces at most this long and this far apart, in pixels, are one dashed line."""
+
+LEAST_RADIUS = 16.0
+"""Pixels: a smaller circle of dashes may be a letter."""
 
 _LEAST_DASH = 0.5  # shorter ones are dots: they have no direction
 _LEAST_DASHES = 3
@@ -28,9 +31,11 @@ _TOUCH = 0.5  # shorter gaps are none
 _NEAR = 6  # ends that are looked at around each
 _LEAST_LENGTH = 24.0  # pixels: what is shorter may be a letter
 _MOST_TRIED = 400  # dashes of a chain that is no line or circle as a whole, to look for some in it
-_OFF, _OFF_ROUND = 0.3, 0.002  # pixels, and of the radius: how far a dash may lie off
+_OFF, _OFF_ROUND = 0.3, 0.002  # pixels, and of the radius: how far the ends of chords may lie off
+_OFF_CHORD = 1.0  # pixels: and their middles, as far as programs leave a circle
 _LEAST_SWEEP = np.radians(12)
-_LEAST_RADIUS, _MOST_RADIUS = 6.0, 4000.0
+_MOST_RADIUS = 4000.0
+_LEVEL = 0.5  # pixels: level and upright dashes are joined by their rows, few ones too
 
 _Numbers = npt.NDArray[np.float64]
 _Indices = npt.NDArray[np.int64]
@@ -56,14 +61,11 @@ def dashed(lines: Sequence[npt.NDArray[np.float32]]) -> Dashed:
     """Find what dashes of `lines`, each (N, 2) with N > 1, make."""
     used = np.zeros(len(lines), bool)
     found: dict[int, list[_Numbers]] = {4: [], 5: []}
-    touching = list(
-        _chains([_Dash(lines[one].astype(np.float64), [one]) for one in _short(lines, DASH)], _TOUCH)
-    )
-    whole = [_joined(chain) for chain in touching]
+    pieces = [_Dash(lines[one].astype(np.float64), [one]) for one in _short(lines, DASH)]
+    whole = [_joined(chain) for chain in _chains(pieces, _TOUCH)]
     # where a circle begins and ends two dashes may touch
-    short = _short([dash.points for dash in whole], 2 * DASH)
-    long = [touching[one] for one in sorted(set(range(len(whole))) - set(short))]
-    for chain in (*_chains([whole[one] for one in short], DASH_GAP), *long):
+    dashes = [whole[one] for one in _short([dash.points for dash in whole], 2 * DASH)]
+    for chain in _chains(dashes, DASH_GAP):
         for first, last, made in _parts([dash.points for dash in chain]):
             used[[one for dash in chain[first:last] for one in dash.made_of]] = True
             found[len(made)].append(made)
@@ -163,16 +165,16 @@ def _made(dashes: Sequence[_Line]) -> _Numbers | None:
         return None
     way = points[-1] - points[0]
     length = float(np.hypot(*way))
-    if length > DASH_GAP:
+    if length > DASH_GAP and np.abs(way).min() > _LEVEL:
         apart = points - points[0]
         off = np.abs(apart[:, 0] * way[1] - apart[:, 1] * way[0]) / length
         if off.max() < _OFF:
             return np.concatenate([points[0], points[-1]])
-    return _arc(points)
+    return _arc(points, np.concatenate([(dash[1:] + dash[:-1]) / 2 for dash in dashes]))
 
 
-def _arc(points: _Line) -> _Numbers | None:
-    """The arc through points in their order (Kasa, 1976)."""
+def _arc(points: _Line, middles: _Line) -> _Numbers | None:
+    """The arc through points in their order (Kasa, 1976), if it passes the middles of their chords."""
     middle = points.mean(axis=0)
     apart = points - middle
     square = (apart * apart).sum(axis=1)
@@ -181,10 +183,12 @@ def _arc(points: _Line) -> _Numbers | None:
     scale = 2 * max(xx * yy - xy * xy, 1e-12)
     centre = np.array([xz * yy - yz * xy, yz * xx - xz * xy]) / scale
     radius = float(np.sqrt(centre @ centre + square.mean()))
-    if not _LEAST_RADIUS < radius < _MOST_RADIUS:
+    if not LEAST_RADIUS < radius < _MOST_RADIUS:
         return None
     spokes = apart - centre
     if np.abs(np.hypot(*spokes.T) - radius).max() > _OFF + _OFF_ROUND * radius:
+        return None
+    if np.abs(np.hypot(*(middles - middle - centre).T) - radius).max() > _OFF_CHORD:
         return None
     angles = np.unwrap(np.arctan2(spokes[:, 1], spokes[:, 0]))
     low, sweep = angles.min(), np.ptp(angles)

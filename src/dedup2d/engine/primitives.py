@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dedup2d.engine.dashes import DASH, DASH_GAP, dashed
+from dedup2d.engine.dashes import DASH, DASH_GAP, LEAST_RADIUS, dashed
 
 __all__ = ["Arcs", "Primitives", "Segments", "primitives"]
 
@@ -32,9 +32,10 @@ _LEAST_TURN, _MOST_TURN = np.radians(0.4), np.radians(46)
 _EVEN = 1.4  # by how much the curvature may change from chord to chord of an arc
 _LIKE = 2.5  # how much longer a chord of an arc may be than the next
 _LEAST_CHORDS = 3
-_LEAST_DASHES = 4  # and gaps between them, of what is a circle though its chords are uneven
+_LEAST_DASHES = 8  # and gaps between them, of what is a circle though its chords are uneven
 _LEAST_SWEEP = np.radians(12)
 _MOST_RADIUS = 4000.0
+_MOST_BULGE = 1.0  # pixels
 _OFF_CIRCLE = 0.3  # pixels
 _STRAIGHT = np.radians(1.0)  # turn between pieces of one straight run
 _BENT = np.radians(1.5)  # and over all of it
@@ -121,10 +122,23 @@ def _rounds(chords: _Chords, even: _Flags) -> tuple[_Flags, Arcs]:
     evenly = np.add.reduceat(np.append(even, [False]), first)
     turns = last - first
     chosen = (turns >= _LEAST_DASHES) & (np.maximum(left, right) == turns) & (evenly < turns - 1)
+    chosen[chosen] = _large(chords, first[chosen], last[chosen])
     in_round, arcs = _fitting(chords, first[chosen], last[chosen])
     closed = (2 * np.pi - arcs[:, 4]) * arcs[:, 2] <= DASH_GAP
     arcs[closed, 4] = 2 * np.pi
     return in_round, arcs
+
+
+def _large(chords: _Chords, first: _Indices, last: _Indices) -> _Flags:
+    """Which lines are no letters: their turns make a large circle, and all chords lie close to it."""
+    if not len(first):
+        return np.empty(0, bool)
+    bounds = np.column_stack([first, last + 1]).reshape(-1)
+    lengths = np.append(chords.length, 0)
+    turns = np.append(np.where(chords.linked, np.abs(chords.turn), 0), 0)
+    longest, length = (way.reduceat(lengths, bounds)[::2] for way in (np.maximum, np.add))
+    radius = length / np.maximum(np.add.reduceat(turns, bounds)[::2], 1e-9)
+    return (radius >= LEAST_RADIUS) & (longest * longest < 8 * radius * _MOST_BULGE)
 
 
 def _fitting(chords: _Chords, first: _Indices, last: _Indices) -> tuple[_Flags, Arcs]:
