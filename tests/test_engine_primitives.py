@@ -180,6 +180,14 @@ def test_an_opening_is_no_gap_between_dashes() -> None:
     assert len(primitives(sides).segments) == 2
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_short_ends_around_an_opening_stay_apart(scale: float) -> None:
+    """Of two sizes of a sheet only the smaller would have a line there, where the opening is a few pixels."""
+    ends = [line(50, 100, 50, 105), line(50, 115, 50, 120), line(10, 10, 14, 14), line(22, 22, 26, 26)]
+
+    assert len(primitives([one * np.float32(scale) for one in ends]).segments) == 4
+
+
 def test_a_slot_of_separate_lines_keeps_its_sides() -> None:
     """Two rounded corners and the side between them would be an arc that bulges out of the part."""
     angle = np.linspace(0, np.pi / 2, 7)

@@ -415,6 +415,18 @@ def test_letters_that_a_dxf_escapes_are_read(
     np.testing.assert_array_equal(sheets[0].raster, sheets[1].raster)
 
 
+@pytest.mark.parametrize("style", ["Standard", "NOT_IN_THE_FILE"])
+def test_non_breaking_spaces_are_spaces(document: ezdxf.document.Drawing, style: str, tmp_path: Path) -> None:
+    """If this fails, a note shows backslashes that no CAD program shows, or is not there at all."""
+    document.modelspace().add_mtext(
+        "BREAK\\~ALL\\~EDGES", {"char_height": 9, "insert": (20, 60), "style": style}
+    )
+    (sheet,) = read_bytes(tmp_path, hostile.dxf_bytes(document))
+
+    words = {word for text in sheet.texts for word in text.text.split()}
+    assert {"BREAK", "ALL", "EDGES"} <= words
+
+
 def test_gzipped_and_binary_dxf_are_the_same_drawing(tmp_path: Path) -> None:
     """If this fails, how a DXF is stored changes what is found."""
     (plain,) = read_bytes(tmp_path, hostile.dxf_bytes(hostile.dxf_document()))

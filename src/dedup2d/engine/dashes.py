@@ -117,7 +117,8 @@ def _chains(dashes: Sequence[_Dash], gap: float) -> Iterator[list[_Dash]]:
 def _partners(ends: _Numbers, reach: float) -> _Indices:
     """The end that each end goes on at, -1 where none does: both must be the best for each other."""
     way = ends[:, 1] - ends[:, 0]
-    way /= np.hypot(*way.T)[:, None]
+    length = np.hypot(*way.T)
+    way /= length[:, None]
     places = ends.reshape(-1, 2)
     out = np.stack([-way, way], axis=1).reshape(-1, 2)
     near, found = cKDTree(places).query(places, k=_NEAR, distance_upper_bound=reach)
@@ -130,7 +131,12 @@ def _partners(ends: _Numbers, reach: float) -> _Indices:
     on = -(out[own] * out[other]).sum(axis=1)
     leaves = (out[own] * across).sum(axis=1)
     enters = -(out[other] * across).sum(axis=1)
-    fits = (on >= _TURN) & ((gap < _TOUCH) | (np.minimum(leaves, enters) >= _TURN_GAP * gap))
+    longer = np.maximum(length[own // 2], length[other // 2])
+    fits = (
+        (on >= _TURN)
+        & (gap <= np.maximum(longer, _TOUCH))
+        & ((gap < _TOUCH) | (np.minimum(leaves, enters) >= _TURN_GAP * gap))
+    )
     own, other, cost = own[fits], other[fits], (gap + reach * (1 - on))[fits]
     best = np.full(len(places), -1)
     order = np.lexsort((other, cost))[::-1]  # the cheapest is written last

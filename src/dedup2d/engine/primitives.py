@@ -232,8 +232,10 @@ def _joined_level(segments: Segments) -> Segments:
     far = 1e6 * line
     reached = np.maximum.accumulate(high + far) - far
     gap = low[1:] - reached[:-1]
-    short = np.maximum(high[1:] - low[1:], high[:-1] - low[:-1]) < DASH
-    apart = (np.diff(line) > 0) | (gap > np.where(short, DASH_GAP, _TOUCH))
+    longer = np.maximum(high[1:] - low[1:], high[:-1] - low[:-1])
+    # a gap longer than both beside it is an opening, at whatever scale
+    most = np.where(longer < DASH, np.clip(longer, _TOUCH, DASH_GAP), _TOUCH)
+    apart = (np.diff(line) > 0) | (gap > most)
     first = np.concatenate([[0], np.flatnonzero(apart) + 1])
     ends = np.maximum.reduceat(high, first)
     rows = np.add.reduceat(row, first) / np.diff(np.append(first, len(row)))

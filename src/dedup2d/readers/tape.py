@@ -25,6 +25,7 @@ from ezdxf.addons.drawing.properties import BackendProperties, Properties, Rende
 from ezdxf.entities.dxfentity import DXFEntity
 from ezdxf.entities.dxfgfx import DXFGraphic
 from ezdxf.entities.insert import Insert
+from ezdxf.entities.mtext import MText
 from ezdxf.math import Matrix44, Vec2
 from ezdxf.npshapes import NumpyPath2d, NumpyPoints2d
 
@@ -207,6 +208,21 @@ class _Frontend(UniversalFrontend):
             super().draw_composite_entity(entity, properties)
         finally:
             self._open.pop()
+
+    def draw_simple_mtext(self, mtext: MText, properties: Properties) -> None:
+        if "\\~" in mtext.text:  # ezdxf draws a non-breaking space as it is written
+            self.draw_complex_mtext(mtext, properties)
+        else:
+            super().draw_simple_mtext(mtext, properties)
+
+    def draw_complex_mtext(self, mtext: MText, properties: Properties) -> None:
+        # without the style in the file ezdxf would draw nothing
+        properties.font = self.get_font_face(properties)
+        if mtext.doc and mtext.dxf.style not in mtext.doc.styles:
+            mtext.dxf.discard("style")
+            if mtext.dxf.style not in mtext.doc.styles:
+                mtext.doc.styles.add(mtext.dxf.style, font="")
+        super().draw_complex_mtext(mtext, properties)
 
     def draw_wipeout_entity(self, entity: DXFGraphic, properties: Properties) -> None:
         properties.layer = _MASK
