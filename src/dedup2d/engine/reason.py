@@ -23,7 +23,10 @@ def reason(
     if relation is Relation.EXACT:
         return "The files have the same bytes."
     if evidence is None or changes is None:
-        return "Their fingerprints are alike; line by line they were not compared."
+        return (
+            "Their fingerprints are alike; line by line they were not compared"
+            " (mode precise does so with more drawings)."
+        )
     rest = _BETTER if differs else _rest(relation, evidence, changes)
     return f"{_agreement(evidence)}{_posed(evidence)}{rest}."
 
@@ -54,7 +57,8 @@ def _posed(evidence: Evidence) -> str:
 
 
 def _rest(relation: Relation, evidence: Evidence, changes: Changes) -> str:
-    if evidence.entities is not None and evidence.entities.changes:
+    # where the ink is the same, so are the vectors, but for those that a file lacks
+    if evidence.entities is not None and evidence.entities.changes and relation is not Relation.IDENTICAL:
         return f"; as vectors they differ in {_counted(len(evidence.entities.changes))}"
     if relation in (Relation.VARIANT, Relation.SIMILAR):
         return "; that is too little for the same drawing"
