@@ -180,6 +180,23 @@ def test_lines_that_lie_close_together_are_found_again() -> None:
     assert value(of(dense, turned(dense, 0.0, 1.0, (30.0, 20.0)))) > 0.9999
 
 
+@pytest.mark.parametrize("ways", [2, 4, 6])
+def test_a_part_that_nearly_lies_on_itself_is_turned_right(ways: int) -> None:
+    """If this fails, a wheel with one mark is not itself when turned: its mark is at another spoke."""
+    mark: Data = {"type": "LINE", "start": [100, 0], "end": [30, 0]}
+    spokes: list[Data] = []
+    for n in range(ways):
+        way = complex(math.cos(2 * math.pi * n / ways), math.sin(2 * math.pi * n / ways))
+        for m in range(100):
+            ends = [way * complex(100 + m, m % 7), way * complex(102 + m, 11 + m % 5)]
+            start, end = ([place.real, place.imag] for place in ends)
+            spokes.append({"type": "LINE", "start": start, "end": end})
+    part: Data = {"entities": [mark, *spokes]}
+
+    assert value(of(part, turned(part, 33.0, 1.0, (40.0, -7.0), digits=6))) > 0.999
+    assert value(of(part, turned(part, 170.0, 1.0, (40.0, -7.0), digits=6))) > 0.999
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_letters_that_are_lines_are_found_again_in_inches(seed: int) -> None:
     """If this fails, a drawing of exploded texts is not itself in inches: dense ends pull its pose off."""

@@ -197,7 +197,15 @@ def align(
         if place < len(found) and found[place].share < FITS:
             found[place] = trial.fitted(found[place])
     found = [Aligned(one.pose, one.share - _doubt(one.pose, scales)) for one in found]
-    return sorted(found, key=lambda one: (-round(one.share, 6), abs(np.angle(one.pose.factor))))
+    # all points decide between poses of which a sample of lines fits as well: one line may tell them apart
+    return sorted(
+        found,
+        key=lambda one: (
+            -round(one.share, 6),
+            -round(trial.coarse(one.pose), 3),
+            abs(np.angle(one.pose.factor)),
+        ),
+    )
 
 
 def _doubt(pose: Pose, scales: Sequence[float]) -> float:
