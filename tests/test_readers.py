@@ -394,6 +394,7 @@ def test_dxf_of_every_version_gives_the_same_picture(version: str, tmp_path: Pat
         ("\\M+182A0", "\N{HIRAGANA LETTER A}"),
         ("A\\U+D83D\\U+DE00", "A\N{GRINNING FACE}"),
         ("A\\U+D83D", "A\ufffd"),
+        ("\\U+001B[31m\\M+50000\\U+000A", "\ufffd[31m\ufffd\ufffd\ufffd"),
         ("A\\U+22G5 \\U", "A\\U+22G5 \\U"),
     ],
 )

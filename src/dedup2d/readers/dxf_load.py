@@ -20,7 +20,7 @@ from ezdxf.lldxf.tagger import ascii_tags_loader, binary_tags_loader
 from ezdxf.lldxf.types import DXFTag
 
 from dedup2d.errors import Dedup2DError, ImageTooLargeError, UnreadableDrawingError
-from dedup2d.readers.escapes import unescaped
+from dedup2d.readers.escapes import unescaped, without_controls
 from dedup2d.readers.model import ReadLimits, Source
 from dedup2d.readers.sniff import BINARY_DXF, GZIP
 from dedup2d.readers.tape import too_many_entities
@@ -164,7 +164,7 @@ def _with_all_letters(tags: Iterable[Any]) -> Iterator[Any]:
     for tag in tags:
         value = tag.value
         if isinstance(value, str) and ("\\U+" in value or "\\M+" in value):
-            yield DXFTag(tag.code, decode_mif_to_unicode(unescaped(value)))
+            yield DXFTag(tag.code, without_controls(decode_mif_to_unicode(unescaped(value))))
         else:
             yield tag
 
