@@ -416,6 +416,18 @@ def test_letters_that_a_dxf_escapes_are_read(
     np.testing.assert_array_equal(sheets[0].raster, sheets[1].raster)
 
 
+def test_control_characters_are_marked_in_a_damaged_dxf_too(tmp_path: Path) -> None:
+    """If this fails, a text of a file that was cut off writes to the terminal of whoever searches for it."""
+    document = hostile.dxf_document()
+    document.modelspace().add_text("\\U+001B[31m\\U+2205", height=9).set_placement((40, 40))
+    data = hostile.dxf_bytes(document)
+    cut = data.rindex(b"ENDSEC", 0, data.index(b"OBJECTS"))
+    (sheet,) = read_bytes(tmp_path, data[:cut])
+
+    assert any("damaged" in warning for warning in sheet.warnings)
+    assert "\ufffd[31m\N{EMPTY SET}" in {text.text for text in sheet.texts}
+
+
 @pytest.mark.parametrize("style", ["Standard", "NOT_IN_THE_FILE"])
 def test_non_breaking_spaces_are_spaces(document: ezdxf.document.Drawing, style: str, tmp_path: Path) -> None:
     """If this fails, a note shows backslashes that no CAD program shows, or is not there at all."""

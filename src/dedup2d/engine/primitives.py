@@ -32,7 +32,7 @@ _LEAST_TURN, _MOST_TURN = np.radians(0.4), np.radians(46)
 _EVEN = 1.4  # by how much the curvature may change from chord to chord of an arc
 _LIKE = 2.5  # how much longer a chord of an arc may be than the next
 _LEAST_CHORDS = 3
-_LEAST_DASHES = 8  # and gaps between them, of what is a circle though its chords are uneven
+_LEAST_TURNS = 8  # of what is an arc though its chords are uneven: dashes and gaps between them
 _LEAST_SWEEP = np.radians(12)
 _MOST_RADIUS = 4000.0
 _MOST_BULGE = 1.0  # pixels
@@ -121,7 +121,7 @@ def _rounds(chords: _Chords, even: _Flags) -> tuple[_Flags, Arcs]:
     left, right = (np.add.reduceat(bends & (sign * chords.turn > 0), first) for sign in (-1, 1))
     evenly = np.add.reduceat(np.append(even, [False]), first)
     turns = last - first
-    chosen = (turns >= _LEAST_DASHES) & (np.maximum(left, right) == turns) & (evenly < turns - 1)
+    chosen = (turns >= _LEAST_TURNS) & (np.maximum(left, right) == turns) & (evenly < turns - 1)
     chosen[chosen] = _large(chords, first[chosen], last[chosen])
     in_round, arcs = _fitting(chords, first[chosen], last[chosen])
     closed = (2 * np.pi - arcs[:, 4]) * arcs[:, 2] <= DASH_GAP

@@ -32,6 +32,7 @@ _PARTS_PER_ENTITY = 20
 _PARTS = {"VERTEX", "SEQEND", "ATTRIB"}
 _ENTITY = re.compile(rb"[\r\n][ \t]*0[ \t]*\r?[\r\n][ \t]*[A-Z]")
 _PART = re.compile(rb"[\r\n][ \t]*0[ \t]*\r?[\r\n][ \t]*(?:VERTEX|SEQEND|ATTRIB)[ \t]*[\r\n]")
+_ESCAPED_CONTROL = re.compile(rb"\\U\+00(?:0[0-8A-Fa-f]|1[0-9A-Fa-f]|7[Ff]|[89][0-9A-Fa-f])")
 _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
 
@@ -173,11 +174,21 @@ def _recovered(stream: BinaryIO) -> Drawing:
     """What ezdxf's patient reader can make of it; its entities were counted before."""
 
     def loader(binary: BinaryIO) -> Iterator[Any]:
-        yield from _ended(recover.bytes_loader(binary))
+        yield from _ended(_without_escaped_controls(recover.bytes_loader(binary)))
 
     tool = recover.Recover.run(stream, loader=loader)
     document, _ = recover._load_and_audit_document(tool)  # noqa: SLF001 - `recover.read` takes no loader
     return document
+
+
+def _without_escaped_controls(tags: Iterable[Any]) -> Iterator[Any]:
+    """Mark what ezdxf would read as control characters, as `without_controls` does."""
+    for tag in tags:
+        value = tag.value
+        if isinstance(value, bytes) and b"\\U+00" in value:
+            yield DXFTag(tag.code, _ESCAPED_CONTROL.sub(rb"\\U+FFFD", value))
+        else:
+            yield tag
 
 
 def _ended(tags: Iterable[Any]) -> Iterator[Any]:
